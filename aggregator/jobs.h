@@ -1,0 +1,115 @@
+#pragma once
+// The aggregator's long work, as plain data for the Executor. Bytes in, bytes out: the node never sees a tensor.
+
+#include <string>
+#include <vector>
+
+#include "common/base/bytes.h"
+#include "common/config/settings.h"
+#include "common/plan/round_plan.h"
+#include "common/runtime/executor.h"
+#include "common/runtime/store.h"
+
+namespace weft {
+
+/// What the rule owed and what was published, per round; all distances relative Frobenius over all sites, in float64.
+struct Certificate {
+  double target_norm = 0;             // ‖target‖_F of the rule's exact target
+  double error_before_truncation = 0; // algebra alone
+  double error_published = 0;         // of what clients are given, codec and truncation included
+  double tail_energy = 0;             // Σ_{i>r} σ_i² cut away, relative to Σσ²
+  double effective_rank = 0;          // exp(entropy of σ²/Σσ²), mean over sites
+  int64_t rank = 0;                   // largest published rank of a site
+  struct Site {
+    std::string path;
+    double error_before_truncation = 0;
+    double error_published = 0;
+    double tail_energy = 0;
+    double effective_rank = 0;
+    int64_t rank = 0;
+  };
+  std::vector<Site> sites;
+  std::vector<std::pair<std::string, double>> client_norms;    // ‖update of k‖_F, by client name
+  std::vector<std::pair<std::string, double>> client_cosines;  // cosine of client k's update to the aggregate
+};
+
+/// One accepted update waiting in the spool.
+struct SpooledUpdate {
+  UpdateHeader header;
+  std::string blob;      // name in the store
+};
+
+/// Server state of the strategy before round 1.
+struct InitJob {
+  struct Output {
+    Blob state;                  // TensorBlock bytes
+    std::string adapter_sha256;  // the global adapter's hash
+  };
+  StrategySettings strategy;
+  AdapterSpec adapter;           // global rank already decided
+  std::vector<LinearSite> sites; // already matched
+  uint64_t seed = 0;
+};
+
+/// Merges a round's updates, ordered by client name, into the next state.
+struct MergeJob {
+  struct Output {
+    Blob state;
+    std::string adapter_sha256;
+    Certificate certificate;
+    double merge_s = 0;
+  };
+  StrategySettings strategy;
+  std::string weighting;          // "examples", "tokens", "uniform"
+  uint64_t max_examples = 0;
+  RoundPlan plan;
+  std::string state_blob;         // state the cohort started from
+  std::vector<SpooledUpdate> updates;
+  const Store* store = nullptr;   // read from worker threads
+};
+
+/// What one client is sent: its bundle (TensorBlock with "adapter" and, where there is one, "frozen").
+struct CutJob {
+  struct Output {
+    Blob bundle;
+  };
+  StrategySettings strategy;
+  Blob state;
+  ClientPlan client;              // rank and scaling of the receiver
+};
+
+/// Checks one received update against its plan: structure, names, shapes, dtype, finiteness, norm. State is not touched.
+struct AdmitJob {
+  struct Output {
+    Status verdict;               // ok, or why it is refused
+    double update_norm = 0;
+  };
+  ClientPlan client;
+  UpdateHeader header;
+  std::vector<LinearSite> sites;  // matched sites of the global adapter
+  std::string blob;
+  double norm_max = 0;
+  const Store* store = nullptr;
+};
+
+/// Writes the global adapter as a PEFT folder.
+struct ExportJob {
+  struct Output {
+    std::string folder;
+  };
+  Blob state;
+  std::string folder;
+  std::string base_model;         // for adapter_config.json
+};
+
+/// Evaluates the global adapter on the aggregator's own rows.
+struct ServerEvaluateJob {
+  struct Output {
+    double loss = 0;
+    uint64_t label_tokens = 0;
+  };
+  Blob state;
+  RoundId version;
+};
+
+}  // namespace weft

@@ -1,10 +1,12 @@
 #pragma once
-// One `weft` subcommand per file: a SetUp function adds options to its CLI11 app and returns what runs after parsing.
-// registry.cc is the one table of commands. Exit codes: 0 done, 1 failed (the Status is printed to stderr), 2 usage.
+// One `weft` subcommand per file: a SetUp function adds options to its CLI11 app and returns what
+// runs after parsing. registry.cc is the one table of commands. Exit codes: 0 done, 1 failed (the
+// Status is printed to stderr), 2 usage.
 
-#include <CLI/CLI.hpp>
 #include <functional>
 #include <span>
+
+#include <CLI/CLI.hpp>
 
 #include "common/base/status.h"
 
@@ -13,7 +15,7 @@ namespace weft::cli {
 using Action = std::function<Status()>;
 
 struct Command {
-  const char* name;   // "tokenize"; nested ones with a space: "bench train"
+  const char* name;  // "tokenize"; nested ones with a space: "bench train"
   const char* help;
   Action (*set_up)(CLI::App& app);
 };
@@ -21,10 +23,12 @@ struct Command {
 /// Every command there is, in the order --help shows them.
 [[nodiscard]] std::span<const Command> Commands();
 
-/// Parses argv, runs the chosen command, prints a failure as "weft tokenize: error: …"; returns the exit code.
+/// Parses argv, runs the chosen command, prints a failure as "weft tokenize: error: …"; returns the
+/// exit code.
 [[nodiscard]] int RunCommandLine(int argc, const char* const* argv);
 
-/// Runs `body`, turning a Status or an escaped CheckFailure into a message on stderr and an exit code. For main() only.
+/// Runs `body`, turning a Status or an escaped CheckFailure into a message on stderr and an exit
+/// code. For main() only.
 [[nodiscard]] int Guarded(const char* program, const std::function<Status()>& body);
 
 }  // namespace weft::cli

@@ -9,7 +9,8 @@ namespace weft::cli {
 namespace {
 
 struct Parser {
-  CLI::App app{"Weft: federated fine-tuning of language models across sites that do not share data"};
+  CLI::App app{
+      "Weft: federated fine-tuning of language models across sites that do not share data"};
   std::map<std::string, CLI::App*> groups;
   std::string chosen;
   Action action;

@@ -16,7 +16,8 @@ struct NamedTensor {
   at::Tensor value;
 };
 
-/// One adapted layer's tensors, in the order its method declares. LoRA: "A" [r×in], "B" [out×r], unscaled as PEFT stores them.
+/// One adapted layer's tensors, in the order its method declares. LoRA: "A" [r×in], "B" [out×r],
+/// unscaled as PEFT stores them.
 struct SiteState {
   LinearSite site;
   std::vector<NamedTensor> tensors;
@@ -26,11 +27,12 @@ struct SiteState {
   [[nodiscard]] at::Tensor& Get(std::string_view name);
 };
 
-/// Ordered (never a map), so hashes and floating-point sums depend on nothing else. Copying copies handles, not tensors.
+/// Ordered (never a map), so hashes and floating-point sums depend on nothing else. Copying copies
+/// handles, not tensors.
 struct AdapterState {
   AdapterSpec spec;
-  std::vector<SiteState> sites;     // in the base model's order of layers
-  std::vector<NamedTensor> dense;   // whole trained modules
+  std::vector<SiteState> sites;    // in the base model's order of layers
+  std::vector<NamedTensor> dense;  // whole trained modules
 
   [[nodiscard]] int64_t NumParameters() const;
 };
@@ -49,7 +51,8 @@ struct LowRankSite {
 using LowRankAdapter = std::vector<LowRankSite>;
 
 /// Deep copies on the given device and dtype; leaves the spec as it is.
-[[nodiscard]] AdapterState CloneTo(const AdapterState& state, at::Device device, at::ScalarType dtype);
+[[nodiscard]] AdapterState CloneTo(const AdapterState& state, at::Device device,
+                                   at::ScalarType dtype);
 
 /// Same sites, tensor names and shapes, in the same order?
 [[nodiscard]] bool SameLayout(const AdapterState& a, const AdapterState& b);

@@ -16,7 +16,9 @@ Blob AdoptContainer(Container bytes) {
 
 Blob Blob::Adopt(std::vector<std::byte> bytes) { return AdoptContainer(std::move(bytes)); }
 Blob Blob::Adopt(std::string bytes) { return AdoptContainer(std::move(bytes)); }
-Blob Blob::Copy(ByteSpan bytes) { return Adopt(std::vector<std::byte>(bytes.begin(), bytes.end())); }
+Blob Blob::Copy(ByteSpan bytes) {
+  return Adopt(std::vector<std::byte>(bytes.begin(), bytes.end()));
+}
 Blob Blob::Copy(std::string_view bytes) { return Adopt(std::string(bytes)); }
 Blob Blob::Share(ByteSpan bytes, std::shared_ptr<const void> owner) {
   return {bytes, std::move(owner)};
@@ -30,7 +32,9 @@ Blob Blob::Slice(size_t offset, size_t length) const {
   return {bytes_.subspan(offset, length), owner_};
 }
 
-ByteSpan AsBytes(std::string_view text) { return std::as_bytes(std::span(text.data(), text.size())); }
+ByteSpan AsBytes(std::string_view text) {
+  return std::as_bytes(std::span(text.data(), text.size()));
+}
 
 std::string_view AsText(ByteSpan bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};

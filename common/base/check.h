@@ -1,6 +1,6 @@
 #pragma once
-// WEFT_CHECK(condition, values...): a bug in our own code, never something a peer or a file can cause.
-// Always on. Throws CheckFailure, which only main() and tests catch.
+// WEFT_CHECK(condition, values...): a bug in our own code, never something a peer or a file can
+// cause. Always on. Throws CheckFailure, which only main() and tests catch.
 
 #include <stdexcept>
 #include <string>
@@ -19,8 +19,9 @@ class CheckFailure : public std::logic_error {
 
 }  // namespace weft
 
-#define WEFT_CHECK(condition, ...)                                                               \
-  do {                                                                                           \
-    if (!(condition)) [[unlikely]]                                                               \
-      ::weft::FailCheck(__FILE__, __LINE__, #condition, ::weft::Str("" __VA_OPT__(, ) __VA_ARGS__)); \
+#define WEFT_CHECK(condition, ...)                                   \
+  do {                                                               \
+    if (!(condition)) [[unlikely]]                                   \
+      ::weft::FailCheck(__FILE__, __LINE__, #condition,              \
+                        ::weft::Str("" __VA_OPT__(, ) __VA_ARGS__)); \
   } while (false)

@@ -8,8 +8,8 @@
 
 namespace weft {
 
-/// A client's identity: its site name (the allow-list maps key → name). Ordering and seeds use the name,
-/// so the same run has the same bits whatever its keys.
+/// A client's identity: its site name (the allow-list maps key → name). Ordering and seeds use the
+/// name, so the same run has the same bits whatever its keys.
 struct ClientId {
   std::string name;
   friend auto operator<=>(const ClientId&, const ClientId&) = default;

@@ -1,6 +1,6 @@
 #pragma once
-// Every bound that protects a process from what a peer or a file says, in one table, enforced before memory is
-// taken. protocols/README.md prints the same table.
+// Every bound that protects a process from what a peer or a file says, in one table, enforced
+// before memory is taken. protocols/README.md prints the same table.
 
 #include <cstddef>
 #include <cstdint>
@@ -8,19 +8,20 @@
 namespace weft::limits {
 
 // ---- on the wire ----
-inline constexpr size_t kControlBytesMax = 256 * 1024;      // one control frame (Cap'n Proto)
-inline constexpr size_t kChunkBytes = 1024 * 1024;          // payload bytes in one chunk frame
-inline constexpr size_t kFrameBytesMax = 2 * 1024 * 1024;   // ZMQ_MAXMSGSIZE: larger frames cut the peer
-inline constexpr size_t kFramesPerMessageMax = 2;           // control + at most one chunk
+inline constexpr size_t kControlBytesMax = 256 * 1024;  // one control frame (Cap'n Proto)
+inline constexpr size_t kChunkBytes = 1024 * 1024;      // payload bytes in one chunk frame
+inline constexpr size_t kFrameBytesMax =
+    2 * 1024 * 1024;                               // ZMQ_MAXMSGSIZE: larger frames cut the peer
+inline constexpr size_t kFramesPerMessageMax = 2;  // control + at most one chunk
 inline constexpr uint64_t kPayloadBytesMax = uint64_t{8} << 30;  // one adapter, encoded
-inline constexpr size_t kPeersMax = 16384;                  // connected at once
-inline constexpr size_t kCapnpWordsMax = kControlBytesMax;  // traversal limit (8 bytes a word)
+inline constexpr size_t kPeersMax = 16384;                       // connected at once
+inline constexpr size_t kCapnpWordsMax = kControlBytesMax;       // traversal limit (8 bytes a word)
 inline constexpr int kCapnpNestingMax = 16;
 
 // ---- names and lists ----
-inline constexpr size_t kNameBytesMax = 256;         // site path, tensor name, client name, run name
-inline constexpr size_t kTextBytesMax = 4096;        // reasons, free text
-inline constexpr size_t kSitesMax = 16384;           // adapted layers in one adapter
+inline constexpr size_t kNameBytesMax = 256;   // site path, tensor name, client name, run name
+inline constexpr size_t kTextBytesMax = 4096;  // reasons, free text
+inline constexpr size_t kSitesMax = 16384;     // adapted layers in one adapter
 inline constexpr size_t kTensorsPerSiteMax = 64;
 inline constexpr size_t kMetricsMax = 64;
 
@@ -31,7 +32,8 @@ inline constexpr uint64_t kExamplesMax = uint64_t{1} << 40;
 
 // ---- files ----
 inline constexpr uint64_t kSafetensorsHeaderMax = uint64_t{100} << 20;
-inline constexpr size_t kJsonBytesMax = size_t{256} << 20;   // tokenizer.json of large vocabularies is ~20 MB
+inline constexpr size_t kJsonBytesMax = size_t{256}
+                                        << 20;  // tokenizer.json of large vocabularies is ~20 MB
 inline constexpr size_t kJsonlLineBytesMax = size_t{16} << 20;
 
 }  // namespace weft::limits

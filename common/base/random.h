@@ -1,6 +1,6 @@
 #pragma once
-// Our own counter-based random streams (Philox4x32-10, Salmon et al., SC 2011): the same seed and labels give
-// the same numbers on every machine, in every order of calls, on any number of threads.
+// Our own counter-based random streams (Philox4x32-10, Salmon et al., SC 2011): the same seed and
+// labels give the same numbers on every machine, in every order of calls, on any number of threads.
 
 #include <array>
 #include <cstdint>
@@ -18,9 +18,11 @@ class RandomStream {
  public:
   explicit RandomStream(uint64_t key) : key_(key) {}
 
-  /// The stream for a purpose: Derive(seed, {"shuffle", client, "3"}). Labels are length-prefixed, so
+  /// The stream for a purpose: Derive(seed, {"shuffle", client, "3"}). Labels are length-prefixed,
+  /// so
   /// {"ab","c"} and {"a","bc"} differ.
-  [[nodiscard]] static RandomStream Derive(uint64_t seed, std::initializer_list<std::string_view> labels);
+  [[nodiscard]] static RandomStream Derive(uint64_t seed,
+                                           std::initializer_list<std::string_view> labels);
 
   [[nodiscard]] uint64_t key() const { return key_; }
   [[nodiscard]] uint32_t NextU32();

@@ -6,10 +6,18 @@
 namespace weft {
 namespace {
 
-constexpr std::array<std::string_view, 12> kNames = {
-    "ok",        "invalid-argument", "not-found",          "already-exists",
-    "failed-precondition", "permission-denied", "resource-exhausted", "deadline-exceeded",
-    "unavailable", "data-loss",      "cancelled",          "internal"};
+constexpr std::array<std::string_view, 12> kNames = {"ok",
+                                                     "invalid-argument",
+                                                     "not-found",
+                                                     "already-exists",
+                                                     "failed-precondition",
+                                                     "permission-denied",
+                                                     "resource-exhausted",
+                                                     "deadline-exceeded",
+                                                     "unavailable",
+                                                     "data-loss",
+                                                     "cancelled",
+                                                     "internal"};
 
 }  // namespace
 
@@ -32,7 +40,9 @@ std::string Status::ToString() const {
   return std::string(CodeName(code_)) + ": " + message_;
 }
 
-std::ostream& operator<<(std::ostream& out, const Status& status) { return out << status.ToString(); }
+std::ostream& operator<<(std::ostream& out, const Status& status) {
+  return out << status.ToString();
+}
 
 Status InvalidArgument(std::string message) { return {Code::kInvalidArgument, std::move(message)}; }
 Status NotFound(std::string message) { return {Code::kNotFound, std::move(message)}; }
@@ -40,11 +50,15 @@ Status AlreadyExists(std::string message) { return {Code::kAlreadyExists, std::m
 Status FailedPrecondition(std::string message) {
   return {Code::kFailedPrecondition, std::move(message)};
 }
-Status PermissionDenied(std::string message) { return {Code::kPermissionDenied, std::move(message)}; }
+Status PermissionDenied(std::string message) {
+  return {Code::kPermissionDenied, std::move(message)};
+}
 Status ResourceExhausted(std::string message) {
   return {Code::kResourceExhausted, std::move(message)};
 }
-Status DeadlineExceeded(std::string message) { return {Code::kDeadlineExceeded, std::move(message)}; }
+Status DeadlineExceeded(std::string message) {
+  return {Code::kDeadlineExceeded, std::move(message)};
+}
 Status Unavailable(std::string message) { return {Code::kUnavailable, std::move(message)}; }
 Status DataLoss(std::string message) { return {Code::kDataLoss, std::move(message)}; }
 Status Cancelled(std::string message) { return {Code::kCancelled, std::move(message)}; }

@@ -1,6 +1,6 @@
 #pragma once
-// Status: what the outside world (a peer, a file, a deadline, a setting) did to a call. Never for bugs:
-// those are WEFT_CHECK. Messages say where, whose, got, wanted and what to do.
+// Status: what the outside world (a peer, a file, a deadline, a setting) did to a call. Never for
+// bugs: those are WEFT_CHECK. Messages say where, whose, got, wanted and what to do.
 
 #include <string>
 #include <string_view>
@@ -13,7 +13,8 @@ enum class Code {
   kInvalidArgument,     // malformed input; trying again cannot help
   kNotFound,            // a file, tensor, name or round that should exist does not
   kAlreadyExists,       // duplicate update, port or run folder in use
-  kFailedPrecondition,  // right request at the wrong time or against another state (stale version, other base)
+  kFailedPrecondition,  // right request at the wrong time or against another state (stale version,
+                        // other base)
   kPermissionDenied,    // key unknown or revoked
   kResourceExhausted,   // a limit of base/limits.h, memory or disk
   kDeadlineExceeded,    // a wait ended without the event
@@ -23,7 +24,8 @@ enum class Code {
   kInternal,            // a library failed in a way we have no better word for
 };
 
-/// Stable lower-case name of a code, e.g. "invalid-argument"; used on the wire, in logs and in JSON.
+/// Stable lower-case name of a code, e.g. "invalid-argument"; used on the wire, in logs and in
+/// JSON.
 [[nodiscard]] std::string_view CodeName(Code code);
 
 /// The code with that name; kInternal for a name we do not know (a newer peer's).

@@ -1,5 +1,6 @@
 #pragma once
-// Str("rank ", 8, " of ", name): concatenates anything an ostream can print. g++ 12 has no <format>.
+// Str("rank ", 8, " of ", name): concatenates anything an ostream can print. g++ 12 has no
+// <format>.
 
 #include <sstream>
 #include <string>
@@ -7,7 +8,9 @@
 namespace weft {
 
 template <typename T>
-concept Printable = requires(std::ostream& out, const T& value) { out << value; };
+concept Printable = requires(std::ostream& out, const T& value) {
+  out << value;
+};
 
 template <Printable... Parts>
 [[nodiscard]] std::string Str(const Parts&... parts) {

@@ -1,14 +1,14 @@
 #include "common/log/log.h"
 
-#include <spdlog/pattern_formatter.h>
-#include <spdlog/sinks/basic_file_sink.h>
-#include <spdlog/sinks/stdout_color_sinks.h>
-#include <spdlog/spdlog.h>
-
 #include <array>
 #include <chrono>
 #include <mutex>
 #include <vector>
+
+#include <spdlog/pattern_formatter.h>
+#include <spdlog/sinks/basic_file_sink.h>
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
 
 namespace weft::log {
 namespace {
@@ -18,11 +18,16 @@ constexpr const char* kPattern = "%Y-%m-%dT%H:%M:%S.%e%z %^%-5l%$ [%n] %v";
 
 spdlog::level::level_enum ToSpdlog(Level level) {
   switch (level) {
-    case Level::kDebug: return spdlog::level::debug;
-    case Level::kInfo: return spdlog::level::info;
-    case Level::kWarn: return spdlog::level::warn;
-    case Level::kError: return spdlog::level::err;
-    case Level::kOff: return spdlog::level::off;
+    case Level::kDebug:
+      return spdlog::level::debug;
+    case Level::kInfo:
+      return spdlog::level::info;
+    case Level::kWarn:
+      return spdlog::level::warn;
+    case Level::kError:
+      return spdlog::level::err;
+    case Level::kOff:
+      return spdlog::level::off;
   }
   return spdlog::level::info;
 }
@@ -37,8 +42,9 @@ class SpdlogSink : public Sink {
   }
 
   void Write(Level level, int64_t wall_us, std::string_view name, std::string_view line) override {
-    const spdlog::log_clock::time_point time{std::chrono::duration_cast<spdlog::log_clock::duration>(
-        std::chrono::microseconds(wall_us))};
+    const spdlog::log_clock::time_point time{
+        std::chrono::duration_cast<spdlog::log_clock::duration>(
+            std::chrono::microseconds(wall_us))};
     const spdlog::details::log_msg message(time, spdlog::source_loc{}, {name.data(), name.size()},
                                            ToSpdlog(level), {line.data(), line.size()});
     for (const auto& sink : sinks_) {
@@ -116,7 +122,8 @@ std::shared_ptr<MemorySink::State> MemorySink::MakeState() { return std::make_sh
 
 void MemorySink::Write(Level level, int64_t wall_us, std::string_view name, std::string_view line) {
   const std::scoped_lock lock(state_->mutex);
-  state_->text += Str(wall_us, " ", kLevelNames.at(static_cast<size_t>(level)), " [", name, "] ", line, "\n");
+  state_->text +=
+      Str(wall_us, " ", kLevelNames.at(static_cast<size_t>(level)), " [", name, "] ", line, "\n");
 }
 
 std::string MemorySink::Text() const {

@@ -3,7 +3,8 @@
 //
 //   log.Info("round closed", {{"round", 3}, {"accepted", 5}, {"bytes", n}});
 //
-// Time comes from the caller's clock, so simulated logs carry virtual time and can be compared line by line.
+// Time comes from the caller's clock, so simulated logs carry virtual time and can be compared line
+// by line.
 
 #include <cstdint>
 #include <functional>
@@ -25,11 +26,13 @@ struct Field {
   std::string value;
 };
 
-/// Where lines go. Implementations: spdlog (stderr and an optional file), memory (tests, simulation).
+/// Where lines go. Implementations: spdlog (stderr and an optional file), memory (tests,
+/// simulation).
 class Sink {
  public:
   virtual ~Sink() = default;
-  virtual void Write(Level level, int64_t wall_us, std::string_view name, std::string_view line) = 0;
+  virtual void Write(Level level, int64_t wall_us, std::string_view name,
+                     std::string_view line) = 0;
 };
 
 /// A named logger; cheap to make, thread-safe if its sink is (both given ones are).

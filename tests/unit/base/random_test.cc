@@ -1,9 +1,9 @@
 #include "common/base/random.h"
 
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <cmath>
+
+#include <gtest/gtest.h>
 
 namespace weft {
 namespace {
@@ -39,7 +39,8 @@ TEST(RandomTest, MomentsOfNormalAndGammaAreRight) {
     square += x * x;
     gamma += stream.Gamma(0.3);
   }
-  // Standard errors: 0.0022 for the mean, 0.0032 for the variance, 0.0012 for the gamma mean; five of each.
+  // Standard errors: 0.0022 for the mean, 0.0032 for the variance, 0.0012 for the gamma mean; five
+  // of each.
   EXPECT_NEAR(sum / kDraws, 0, 0.012);
   EXPECT_NEAR(square / kDraws, 1, 0.016);
   EXPECT_NEAR(gamma / kDraws, 0.3, 0.006);

@@ -1,5 +1,6 @@
 #pragma once
-// The aggregator's long work, as plain data for the Executor. Bytes in, bytes out: the node never sees a tensor.
+// The aggregator's long work, as plain data for the Executor. Bytes in, bytes out: the node never
+// sees a tensor.
 
 #include <string>
 #include <vector>
@@ -12,14 +13,15 @@
 
 namespace weft {
 
-/// What the rule owed and what was published, per round; all distances relative Frobenius over all sites, in float64.
+/// What the rule owed and what was published, per round; all distances relative Frobenius over all
+/// sites, in float64.
 struct Certificate {
-  double target_norm = 0;             // ‖target‖_F of the rule's exact target
-  double error_before_truncation = 0; // algebra alone
-  double error_published = 0;         // of what clients are given, codec and truncation included
-  double tail_energy = 0;             // Σ_{i>r} σ_i² cut away, relative to Σσ²
-  double effective_rank = 0;          // exp(entropy of σ²/Σσ²), mean over sites
-  int64_t rank = 0;                   // largest published rank of a site
+  double target_norm = 0;              // ‖target‖_F of the rule's exact target
+  double error_before_truncation = 0;  // algebra alone
+  double error_published = 0;          // of what clients are given, codec and truncation included
+  double tail_energy = 0;              // Σ_{i>r} σ_i² cut away, relative to Σσ²
+  double effective_rank = 0;           // exp(entropy of σ²/Σσ²), mean over sites
+  int64_t rank = 0;                    // largest published rank of a site
   struct Site {
     std::string path;
     double error_before_truncation = 0;
@@ -29,14 +31,15 @@ struct Certificate {
     int64_t rank = 0;
   };
   std::vector<Site> sites;
-  std::vector<std::pair<std::string, double>> client_norms;    // ‖update of k‖_F, by client name
-  std::vector<std::pair<std::string, double>> client_cosines;  // cosine of client k's update to the aggregate
+  std::vector<std::pair<std::string, double>> client_norms;  // ‖update of k‖_F, by client name
+  std::vector<std::pair<std::string, double>>
+      client_cosines;  // cosine of client k's update to the aggregate
 };
 
 /// One accepted update waiting in the spool.
 struct SpooledUpdate {
   UpdateHeader header;
-  std::string blob;      // name in the store
+  std::string blob;  // name in the store
 };
 
 /// Server state of the strategy before round 1.
@@ -46,8 +49,8 @@ struct InitJob {
     std::string adapter_sha256;  // the global adapter's hash
   };
   StrategySettings strategy;
-  AdapterSpec adapter;           // global rank already decided
-  std::vector<LinearSite> sites; // already matched
+  AdapterSpec adapter;            // global rank already decided
+  std::vector<LinearSite> sites;  // already matched
   uint64_t seed = 0;
 };
 
@@ -60,28 +63,30 @@ struct MergeJob {
     double merge_s = 0;
   };
   StrategySettings strategy;
-  std::string weighting;          // "examples", "tokens", "uniform"
+  std::string weighting;  // "examples", "tokens", "uniform"
   uint64_t max_examples = 0;
   RoundPlan plan;
-  std::string state_blob;         // state the cohort started from
+  std::string state_blob;  // state the cohort started from
   std::vector<SpooledUpdate> updates;
-  const Store* store = nullptr;   // read from worker threads
+  const Store* store = nullptr;  // read from worker threads
 };
 
-/// What one client is sent: its bundle (TensorBlock with "adapter" and, where there is one, "frozen").
+/// What one client is sent: its bundle (TensorBlock with "adapter" and, where there is one,
+/// "frozen").
 struct CutJob {
   struct Output {
     Blob bundle;
   };
   StrategySettings strategy;
   Blob state;
-  ClientPlan client;              // rank and scaling of the receiver
+  ClientPlan client;  // rank and scaling of the receiver
 };
 
-/// Checks one received update against its plan: structure, names, shapes, dtype, finiteness, norm. State is not touched.
+/// Checks one received update against its plan: structure, names, shapes, dtype, finiteness, norm.
+/// State is not touched.
 struct AdmitJob {
   struct Output {
-    Status verdict;               // ok, or why it is refused
+    Status verdict;  // ok, or why it is refused
     double update_norm = 0;
   };
   ClientPlan client;
@@ -99,7 +104,7 @@ struct ExportJob {
   };
   Blob state;
   std::string folder;
-  std::string base_model;         // for adapter_config.json
+  std::string base_model;  // for adapter_config.json
 };
 
 /// Evaluates the global adapter on the aggregator's own rows.

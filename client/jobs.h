@@ -12,11 +12,12 @@ namespace weft {
 /// Trains one round from the bundle received.
 struct TrainJob {
   struct Output {
-    UpdateHeader header;   // payload_bytes and payload_sha256 filled in
-    Blob payload;          // TensorBlock bytes with an "adapter" section
-    Blob local_state;      // optimiser moments (where kept) and data position, for the next round; may be empty
+    UpdateHeader header;  // payload_bytes and payload_sha256 filled in
+    Blob payload;         // TensorBlock bytes with an "adapter" section
+    Blob local_state;  // optimiser moments (where kept) and data position, for the next round; may
+                       // be empty
   };
-  RoundPlan plan;          // cohort holds this client's entry only
+  RoundPlan plan;  // cohort holds this client's entry only
   ClientId client;
   Blob bundle;
   Blob local_state;

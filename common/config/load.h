@@ -1,6 +1,7 @@
 #pragma once
-// Reading settings: defaults, then the TOML file, then WEFT_SECTION_KEY variables, then --set section.key=value. An unknown
-// key is an error that names the nearest known one; a wrong type or value out of range names key, got, wanted, file:line.
+// Reading settings: defaults, then the TOML file, then WEFT_SECTION_KEY variables, then --set
+// section.key=value. An unknown key is an error that names the nearest known one; a wrong type or
+// value out of range names key, got, wanted, file:line.
 
 #include <filesystem>
 #include <string>
@@ -20,7 +21,8 @@ struct SettingsSource {
 /// Relative paths in the file are taken from the file's folder.
 [[nodiscard]] Result<Settings> LoadSettings(const SettingsSource& source);
 
-/// The settings as a TOML file that LoadSettings reads back to an equal value; only what differs from the defaults unless `all`.
+/// The settings as a TOML file that LoadSettings reads back to an equal value; only what differs
+/// from the defaults unless `all`.
 [[nodiscard]] std::string ToToml(const Settings& settings, bool all);
 
 /// docs/configuration.md: every key with type, default and description.

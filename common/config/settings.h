@@ -1,8 +1,9 @@
 #pragma once
-// Settings: every setting of Weft once, with its default. One struct serves the aggregator, the clients, the simulator and
-// `weft train`; each reads the sections it needs. VisitSettings (settings.cc) is the single table of keys, defaults and
-// descriptions behind the TOML reader, --set section.key=value, WEFT_SECTION_KEY variables, unknown-key errors with the
-// nearest known key, printing, and docs/configuration.md.
+// Settings: every setting of Weft once, with its default. One struct serves the aggregator, the
+// clients, the simulator and `weft train`; each reads the sections it needs. VisitSettings
+// (settings.cc) is the single table of keys, defaults and descriptions behind the TOML reader,
+// --set section.key=value, WEFT_SECTION_KEY variables, unknown-key errors with the nearest known
+// key, printing, and docs/configuration.md.
 
 #include <cstdint>
 #include <string>
@@ -18,29 +19,32 @@ namespace weft {
 struct RunSettings {
   std::string name = "run";
   uint64_t seed = 1;
-  int64_t num_server_rounds = 5;   // Flower's word
-  std::string dir;                 // run folder of the aggregator; empty: "runs/<name>"
+  int64_t num_server_rounds = 5;  // Flower's word
+  std::string dir;                // run folder of the aggregator; empty: "runs/<name>"
   std::string log_level = "info";
 };
 
 /// [model]
 struct ModelSettings {
-  std::string path;       // HF folder; the aggregator may do without weights when `base` is given
-  std::string base;       // base.json (hash, layers), written by `weft init`
-  std::string device = "auto";   // cpu | cuda | cuda:N | auto
-  int64_t threads = 0;           // torch threads; 0: all cores (weft-sim: cores / workers)
-  std::string chat_template;     // chatml | llama2 | llama3 | mistral | smollm2; empty: the tokenizer's own
+  std::string path;  // HF folder; the aggregator may do without weights when `base` is given
+  std::string base;  // base.json (hash, layers), written by `weft init`
+  std::string device = "auto";  // cpu | cuda | cuda:N | auto
+  int64_t threads = 0;          // torch threads; 0: all cores (weft-sim: cores / workers)
+  std::string
+      chat_template;  // chatml | llama2 | llama3 | mistral | smollm2; empty: the tokenizer's own
 };
 
 /// [strategy]
 struct StrategySettings {
   std::string name = "exact-svd";
-  int64_t global_rank = 0;        // rank kept by exact-svd; 0: the largest rank of any client
-  double energy = 0;              // exact-svd keeps the least rank with this share of Σσ²; 0: global_rank alone decides
-  bool carry = true;              // exact-svd: carry the tail that low-rank clients were not sent
-  std::string slots = "top";      // exact-svd: which slots a low-rank client trains
-  std::string split = "left";     // how singular values are shared: "left" (B = U·S) or "balanced" (√S on both)
-  int64_t stack_budget_mb = 64;   // flora: the frozen stack is recompressed beyond this
+  int64_t global_rank = 0;  // rank kept by exact-svd; 0: the largest rank of any client
+  double energy =
+      0;  // exact-svd keeps the least rank with this share of Σσ²; 0: global_rank alone decides
+  bool carry = true;          // exact-svd: carry the tail that low-rank clients were not sent
+  std::string slots = "top";  // exact-svd: which slots a low-rank client trains
+  std::string split =
+      "left";  // how singular values are shared: "left" (B = U·S) or "balanced" (√S on both)
+  int64_t stack_budget_mb = 64;  // flora: the frozen stack is recompressed beyond this
 };
 
 /// [cohort]
@@ -49,31 +53,34 @@ struct CohortSettings {
   double fraction_evaluate = 1.0;
   int64_t min_train_nodes = 1;
   int64_t min_available_nodes = 1;
-  double quorum = 1.0;            // share of the cohort whose updates let a round close at its deadline
-  double deadline_s = 600;        // of a round
-  double grace_s = 0;             // after quorum is reached, how long stragglers are waited for; 0: until the deadline
+  double quorum = 1.0;      // share of the cohort whose updates let a round close at its deadline
+  double deadline_s = 600;  // of a round
+  double grace_s =
+      0;  // after quorum is reached, how long stragglers are waited for; 0: until the deadline
   double evaluate_deadline_s = 120;
-  double join_deadline_s = 600;   // how long to wait for min-available-nodes before the run fails; 0: for ever
-  uint64_t max_examples = 1000000;  // num-examples of one client counts at most this much
+  double join_deadline_s =
+      600;  // how long to wait for min-available-nodes before the run fails; 0: for ever
+  uint64_t max_examples = 1000000;     // num-examples of one client counts at most this much
   std::string weighting = "examples";  // "examples", "tokens" or "uniform"
-  double update_norm_max = 0;     // an update with a larger ‖ΔW − sent‖_F is refused; 0: no bound
-  int64_t round_retries = 2;      // a round that misses its quorum is tried again this often before the run fails
+  double update_norm_max = 0;  // an update with a larger ‖ΔW − sent‖_F is refused; 0: no bound
+  int64_t round_retries =
+      2;  // a round that misses its quorum is tried again this often before the run fails
 };
 
 /// [evaluate]: on the aggregator; clients evaluate on their own validation split.
 struct EvaluateSettings {
   std::string data;
-  int64_t max_rows = 0;      // 0: all
+  int64_t max_rows = 0;  // 0: all
   int64_t batch_size = 16;
 };
 
 /// [server]
 struct ServerSettings {
   std::string bind = "tcp://127.0.0.1:7711";
-  std::string address;          // what clients connect to; empty: bind
-  std::string secret_key;       // file, mode 0600, from `weft keys new`
-  std::string public_key;       // text (Z85) or file; for clients
-  std::string allow_list;       // file of "public-key name" lines, re-read while running
+  std::string address;     // what clients connect to; empty: bind
+  std::string secret_key;  // file, mode 0600, from `weft keys new`
+  std::string public_key;  // text (Z85) or file; for clients
+  std::string allow_list;  // file of "public-key name" lines, re-read while running
   double heartbeat_s = 5;
   double gone_after_s = 20;
   int64_t uploads_at_once = 8;  // updates pulled at the same time
@@ -83,31 +90,32 @@ struct ServerSettings {
 /// One site: [[client]] of a run file, or [client] of a site's own file.
 struct ClientSettings {
   std::string name;
-  std::string data;             // training rows, JSONL
-  std::string valid;            // validation rows; empty: `valid_fraction` of data
-  double valid_fraction = 0;    // the last rows of data kept out of training
-  std::string rank = "auto";    // number, or "auto": planned from memory and link speed
+  std::string data;           // training rows, JSONL
+  std::string valid;          // validation rows; empty: `valid_fraction` of data
+  double valid_fraction = 0;  // the last rows of data kept out of training
+  std::string rank = "auto";  // number, or "auto": planned from memory and link speed
   std::string secret_key;
-  std::string dir;              // local state; empty: "client-<name>"
+  std::string dir;  // local state; empty: "client-<name>"
   int64_t max_rows = 0;
 };
 
 /// [sim]
 struct SimSettings {
-  int64_t clients = 0;          // virtual clients made by partitioning `data`; 0: the [[client]] tables
+  int64_t clients = 0;  // virtual clients made by partitioning `data`; 0: the [[client]] tables
   std::string data;
-  std::string partition = "iid";   // iid | round-robin | dirichlet | field | shard | size
-  std::string field;               // for dirichlet and field
+  std::string partition = "iid";  // iid | round-robin | dirichlet | field | shard | size
+  std::string field;              // for dirichlet and field
   double dirichlet_alpha = 0.5;
   int64_t shards_per_client = 2;
-  int64_t eval_rows = 0;           // first rows of data kept for evaluation on the aggregator
-  std::vector<int64_t> ranks;      // given to clients in turn; empty: adapter.rank
-  int64_t workers = 0;             // 0: all cores
-  std::string world = "virtual";   // "virtual" (simulated time and network) or "inproc" (real time, queues)
-  double latency_ms = 5;           // one way
-  double bandwidth_mbps = 100;     // per client
-  double step_cost_ms = 100;       // modelled cost of one optimiser step
-  int64_t memory_mb = 0;           // refuse to start above this plan; 0: 90 % of what is free
+  int64_t eval_rows = 0;       // first rows of data kept for evaluation on the aggregator
+  std::vector<int64_t> ranks;  // given to clients in turn; empty: adapter.rank
+  int64_t workers = 0;         // 0: all cores
+  std::string world =
+      "virtual";          // "virtual" (simulated time and network) or "inproc" (real time, queues)
+  double latency_ms = 5;  // one way
+  double bandwidth_mbps = 100;  // per client
+  double step_cost_ms = 100;    // modelled cost of one optimiser step
+  int64_t memory_mb = 0;        // refuse to start above this plan; 0: 90 % of what is free
 };
 
 struct Settings {
@@ -116,7 +124,7 @@ struct Settings {
   AdapterSpec adapter;
   LocalTraining train;
   StrategySettings strategy;
-  std::string codec = "float32";   // [wire] codec
+  std::string codec = "float32";  // [wire] codec
   CohortSettings cohort;
   EvaluateSettings evaluate;
   ServerSettings server;

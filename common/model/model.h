@@ -1,6 +1,6 @@
 #pragma once
-// Model: a decoder's frozen weights and its forward pass. Immutable after loading and shared by threads: adapters are
-// passed in with each call, so many clients train on one copy of the base.
+// Model: a decoder's frozen weights and its forward pass. Immutable after loading and shared by
+// threads: adapters are passed in with each call, so many clients train on one copy of the base.
 //
 // Shape legend: N packed tokens, L labelled positions, V vocabulary, R rank, I in, O out.
 
@@ -19,41 +19,45 @@
 namespace weft {
 
 struct LoadOptions {
-  at::ScalarType dtype = at::kFloat;     // of the computation, whatever the stored type
+  at::ScalarType dtype = at::kFloat;  // of the computation, whatever the stored type
   at::Device device = at::Device(at::kCPU);
-  bool trainable = false;                // full fine-tuning: float32 copies of the weights that take gradients
-  std::optional<uint64_t> init_seed;     // no weights file: random weights (normal, initializer_range) from this seed
+  bool trainable = false;  // full fine-tuning: float32 copies of the weights that take gradients
+  std::optional<uint64_t>
+      init_seed;  // no weights file: random weights (normal, initializer_range) from this seed
 };
 
 /// Rows laid end to end without padding; attention never crosses a row boundary.
 struct PackedBatch {
-  at::Tensor ids_N;         // int64
-  at::Tensor positions_N;   // int64, from 0 within each row
+  at::Tensor ids_N;                 // int64
+  at::Tensor positions_N;           // int64, from 0 within each row
   std::vector<int64_t> row_starts;  // offsets of the rows in N, and N at the end
-  at::Tensor label_at_L;    // int64: positions whose logits are needed (predict the next token)
-  at::Tensor labels_L;      // int64: the token to predict there
+  at::Tensor label_at_L;  // int64: positions whose logits are needed (predict the next token)
+  at::Tensor labels_L;    // int64: the token to predict there
   [[nodiscard]] int64_t num_rows() const { return static_cast<int64_t>(row_starts.size()) - 1; }
 };
 
-/// One adapter's factors as the forward pass needs them; index = index into Model::sites(). Undefined tensors: not adapted.
+/// One adapter's factors as the forward pass needs them; index = index into Model::sites().
+/// Undefined tensors: not adapted.
 struct Factors {
-  LowRank low_rank;          // at scale 1, model dtype or float32
-  double dropout = 0;        // on this branch's input
+  LowRank low_rank;    // at scale 1, model dtype or float32
+  double dropout = 0;  // on this branch's input
 };
-/// Adapters applied together: y = W x + Σ_j B_j (A_j dropout_j(x)). [0] usually trains, later ones are frozen.
+/// Adapters applied together: y = W x + Σ_j B_j (A_j dropout_j(x)). [0] usually trains, later ones
+/// are frozen.
 using AdapterBinding = std::vector<std::vector<Factors>>;
 
 struct ForwardOptions {
   bool gradient_checkpointing = false;
-  bool training = false;        // dropout on
-  uint64_t dropout_seed = 0;    // counter-based masks: keyed by (seed, site, element)
+  bool training = false;      // dropout on
+  uint64_t dropout_seed = 0;  // counter-based masks: keyed by (seed, site, element)
 };
 
 class Model {
  public:
   virtual ~Model() = default;
 
-  /// Reads an HF folder (config.json, model.safetensors or shards). Errors name the file, tensor, got and wanted.
+  /// Reads an HF folder (config.json, model.safetensors or shards). Errors name the file, tensor,
+  /// got and wanted.
   [[nodiscard]] static Result<std::shared_ptr<Model>> Load(const std::filesystem::path& folder,
                                                            const LoadOptions& options);
 
@@ -62,13 +66,15 @@ class Model {
   [[nodiscard]] virtual at::Device device() const = 0;
   [[nodiscard]] virtual at::ScalarType dtype() const = 0;
 
-  /// Sum over the labelled positions of the cross-entropy (float32 scalar, differentiable in the binding's factors and, for
-  /// a trainable model, in the weights). Divide by L for the mean. Logits exist only at label positions, in blocks.
+  /// Sum over the labelled positions of the cross-entropy (float32 scalar, differentiable in the
+  /// binding's factors and, for a trainable model, in the weights). Divide by L for the mean.
+  /// Logits exist only at label positions, in blocks.
   [[nodiscard]] virtual at::Tensor LossSum(const PackedBatch& batch, const AdapterBinding& adapters,
                                            const ForwardOptions& options) const = 0;
 
   /// float32 logits [L×V] at batch.label_at_L, without gradients.
-  [[nodiscard]] virtual at::Tensor Logits(const PackedBatch& batch, const AdapterBinding& adapters) const = 0;
+  [[nodiscard]] virtual at::Tensor Logits(const PackedBatch& batch,
+                                          const AdapterBinding& adapters) const = 0;
 
   /// Incremental decoding state; see generate.h.
   class Cache {
@@ -76,8 +82,10 @@ class Model {
     virtual ~Cache() = default;
   };
   [[nodiscard]] virtual std::unique_ptr<Cache> NewCache() const = 0;
-  /// Feeds tokens of one sequence (int64 [N]) after what the cache holds; float32 logits [V] of the last one.
-  [[nodiscard]] virtual at::Tensor Step(const at::Tensor& ids_N, Cache& cache, const AdapterBinding& adapters) const = 0;
+  /// Feeds tokens of one sequence (int64 [N]) after what the cache holds; float32 logits [V] of the
+  /// last one.
+  [[nodiscard]] virtual at::Tensor Step(const at::Tensor& ids_N, Cache& cache,
+                                        const AdapterBinding& adapters) const = 0;
 
   /// Trainable weights with their HF tensor names (empty unless LoadOptions::trainable).
   [[nodiscard]] virtual std::vector<NamedTensor> TrainableWeights() const = 0;

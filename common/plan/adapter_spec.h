@@ -1,6 +1,7 @@
 #pragma once
-// AdapterSpec: everything that says what an adapter is, before any tensor exists. Plain data; travels in plans,
-// updates, files. The words and the matching rules are PEFT's (adapter_config.json).
+// AdapterSpec: everything that says what an adapter is, before any tensor exists. Plain data;
+// travels in plans, updates, files. The words and the matching rules are PEFT's
+// (adapter_config.json).
 
 #include <cstdint>
 #include <string>
@@ -16,15 +17,17 @@ struct AdapterSpec {
   bool rslora = false;  // scaling alpha/√r instead of alpha/r (Kalajdzievski 2023)
   double dropout = 0;   // on the adapter branch's input, while training
 
-  // Which linear layers carry the adapter: module names ("q_proj"), dotted suffixes or full paths; or one regular
-  // expression that must match the whole path; or the single word "all-linear" (every linear layer but lm_head).
+  // Which linear layers carry the adapter: module names ("q_proj"), dotted suffixes or full paths;
+  // or one regular expression that must match the whole path; or the single word "all-linear"
+  // (every linear layer but lm_head).
   std::vector<std::string> target_modules;
-  std::string target_regex;                    // non-empty: used instead of target_modules
-  std::vector<std::string> exclude_modules;    // same matching; wins over target_modules
-  std::vector<int64_t> layers_to_transform;    // empty: all layers
-  std::string layers_pattern;                  // name of the layer list ("layers", "h"); empty: found by itself
+  std::string target_regex;                  // non-empty: used instead of target_modules
+  std::vector<std::string> exclude_modules;  // same matching; wins over target_modules
+  std::vector<int64_t> layers_to_transform;  // empty: all layers
+  std::string layers_pattern;  // name of the layer list ("layers", "h"); empty: found by itself
 
-  // (suffix or regular expression, value); the first whose pattern matches the end of a site's path wins.
+  // (suffix or regular expression, value); the first whose pattern matches the end of a site's path
+  // wins.
   std::vector<std::pair<std::string, int64_t>> rank_pattern;
   std::vector<std::pair<std::string, double>> alpha_pattern;
 

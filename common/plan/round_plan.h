@@ -1,6 +1,7 @@
 #pragma once
-// RoundPlan: all that makes a round reproducible. UpdateHeader: all that one client says about one round except
-// its tensors. Capabilities: what a site offers. Plain data, torch-free; the vocabulary of the round protocol.
+// RoundPlan: all that makes a round reproducible. UpdateHeader: all that one client says about one
+// round except its tensors. Capabilities: what a site offers. Plain data, torch-free; the
+// vocabulary of the round protocol.
 
 #include <cstdint>
 #include <optional>
@@ -16,14 +17,16 @@ namespace weft {
 /// How a client trains locally in one round. Defaults are AdamW's and PEFT's usual ones.
 struct LocalTraining {
   std::string objective = "sft";  // a name of the objective registry: "sft", "fedprox"
-  double fedprox_mu = 0.01;       // µ of ½µ‖θ − θ_sent‖² (Li et al. 2020), for "fedprox"
-  int64_t local_steps = 0;        // optimiser steps in the round; 0: local_epochs passes over the data
+  double fedprox_mu = 0.01;  // µ of ½µ‖θ − θ_sent‖² (Li et al. 2020), for "fedprox"
+  int64_t local_steps = 0;   // optimiser steps in the round; 0: local_epochs passes over the data
   int64_t local_epochs = 1;
-  int64_t batch_size = 8;         // rows per optimiser step
-  int64_t micro_batch_size = 0;   // rows per forward/backward; 0: planned from memory, at most batch_size
-  int64_t max_len = 0;            // tokens per row; 0: the model's context
-  bool packing = true;            // pack rows without padding, attention per row; false: pad to the longest
-  std::string long_rows = "cut";  // rows over max_len: "cut" at max_len, or "drop"; both are counted
+  int64_t batch_size = 8;  // rows per optimiser step
+  int64_t micro_batch_size =
+      0;                // rows per forward/backward; 0: planned from memory, at most batch_size
+  int64_t max_len = 0;  // tokens per row; 0: the model's context
+  bool packing = true;  // pack rows without padding, attention per row; false: pad to the longest
+  std::string long_rows =
+      "cut";  // rows over max_len: "cut" at max_len, or "drop"; both are counted
   std::string dtype = "float32";  // of the computation
   bool gradient_checkpointing = false;
 
@@ -33,12 +36,13 @@ struct LocalTraining {
   double beta2 = 0.999;
   double eps = 1e-8;
   double weight_decay = 0;
-  double grad_clip = 0;                // maximum global gradient norm; 0: none
-  std::string schedule = "constant";   // "constant", "linear", "cosine": over all rounds together
+  double grad_clip = 0;               // maximum global gradient norm; 0: none
+  std::string schedule = "constant";  // "constant", "linear", "cosine": over all rounds together
   int64_t warmup_steps = 0;
-  int64_t schedule_steps = 0;          // length of the decay; 0: steps per round × number of rounds
-  int64_t steps_done = 0;              // optimiser steps this schedule has already taken in earlier rounds
-  bool keep_optimizer = false;         // keep AdamW's moments over rounds (only where the basis is unchanged)
+  int64_t schedule_steps = 0;  // length of the decay; 0: steps per round × number of rounds
+  int64_t steps_done = 0;      // optimiser steps this schedule has already taken in earlier rounds
+  bool keep_optimizer =
+      false;  // keep AdamW's moments over rounds (only where the basis is unchanged)
 
   friend bool operator==(const LocalTraining&, const LocalTraining&) = default;
 };
@@ -54,12 +58,12 @@ struct ClientPlan {
 struct RoundPlan {
   RunId run;
   RoundId round;
-  RoundId version;               // the global adapter the cohort starts from (round that published it)
+  RoundId version;  // the global adapter the cohort starts from (round that published it)
   uint32_t num_server_rounds = 0;
-  std::string base_hash;         // SHA-256 hex of the base model
+  std::string base_hash;  // SHA-256 hex of the base model
   uint64_t seed = 0;
-  std::string strategy;          // a name of the strategy registry
-  std::string codec = "float32"; // a name of the codec registry, for uploads
+  std::string strategy;           // a name of the strategy registry
+  std::string codec = "float32";  // a name of the codec registry, for uploads
   LocalTraining training;
   std::vector<ClientPlan> cohort;    // ordered by client name; a client is sent only its own entry
   std::vector<ClientId> evaluators;  // clients asked to evaluate what the round publishes
@@ -86,15 +90,15 @@ struct UpdateHeader {
   RunId run;
   RoundId round;
   ClientId client;
-  RoundId version;         // the version it started from
+  RoundId version;  // the version it started from
   std::string base_hash;
-  AdapterSpec spec;        // what it trained
+  AdapterSpec spec;  // what it trained
   std::string codec;
-  uint64_t num_examples = 0;   // rows used, counted once per use
-  uint64_t label_tokens = 0;   // tokens that carried loss
-  uint64_t steps = 0;          // optimiser steps taken
-  double train_loss = 0;       // mean over the round's label tokens
-  Metrics metrics;             // first_loss, last_loss, update_norm, rows_cut …
+  uint64_t num_examples = 0;  // rows used, counted once per use
+  uint64_t label_tokens = 0;  // tokens that carried loss
+  uint64_t steps = 0;         // optimiser steps taken
+  double train_loss = 0;      // mean over the round's label tokens
+  Metrics metrics;            // first_loss, last_loss, update_norm, rows_cut …
   PhaseTimes times;
   uint64_t payload_bytes = 0;
   std::string payload_sha256;  // hex
@@ -104,8 +108,8 @@ struct UpdateHeader {
 
 /// What a site offers when it joins.
 struct Capabilities {
-  std::string software;        // "weft 0.1.0"
-  std::string device;          // "cpu", "cuda:0"
+  std::string software;  // "weft 0.1.0"
+  std::string device;    // "cpu", "cuda:0"
   uint64_t memory_mb = 0;
   int64_t rank_max = 0;        // largest rank it will train
   uint64_t num_examples = 0;   // training rows it holds
@@ -121,7 +125,7 @@ struct EvalReport {
   RunId run;
   RoundId version;
   ClientId client;
-  double loss = 0;             // mean over label tokens
+  double loss = 0;  // mean over label tokens
   uint64_t label_tokens = 0;
   uint64_t num_examples = 0;
   double evaluate_s = 0;

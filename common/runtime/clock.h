@@ -1,6 +1,7 @@
 #pragma once
-// Clock: the seam through which a node knows time and asks to be woken. Production: steady clock and the event loop;
-// simulation: virtual time that jumps to the next event. Not thread-safe: used by the node's own loop.
+// Clock: the seam through which a node knows time and asks to be woken. Production: steady clock
+// and the event loop; simulation: virtual time that jumps to the next event. Not thread-safe: used
+// by the node's own loop.
 
 #include <chrono>
 #include <cstdint>
@@ -31,7 +32,8 @@ class Clock {
   [[nodiscard]] virtual Nanos Now() const = 0;
   /// Microseconds since the Unix epoch, for people and logs only; no decision may depend on it.
   [[nodiscard]] virtual int64_t WallMicros() const = 0;
-  /// Calls `wake` once, in the loop, at or after `when`. Timers of equal time fire in the order they were set.
+  /// Calls `wake` once, in the loop, at or after `when`. Timers of equal time fire in the order
+  /// they were set.
   virtual TimerId At(Nanos when, std::function<void()> wake) = 0;
   /// The timer will not fire; a timer that has fired or TimerId{} is ignored.
   virtual void Cancel(TimerId timer) = 0;

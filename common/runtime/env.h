@@ -1,5 +1,6 @@
 #pragma once
-// Env: all the world a node may touch. The node borrows; whoever builds the Env owns the parts and outlives the node.
+// Env: all the world a node may touch. The node borrows; whoever builds the Env owns the parts and
+// outlives the node.
 
 #include "common/base/random.h"
 #include "common/log/log.h"
@@ -24,7 +25,8 @@ class Node : public Transport::Receiver {
  public:
   /// Reads its state back from the store and starts; called once, before any message.
   [[nodiscard]] virtual Status Start() = 0;
-  /// Asks for a clean end (SIGTERM): finish what is being written, tell the peers, then Finished() is true.
+  /// Asks for a clean end (SIGTERM): finish what is being written, tell the peers, then Finished()
+  /// is true.
   virtual void Stop(const Status& why) = 0;
   /// True once nothing is left to do; the loop then ends.
   [[nodiscard]] virtual bool Finished() const = 0;

@@ -1,10 +1,12 @@
 #pragma once
-// Executor: the seam through which a node has long work done. Work is plain data (a TrainJob, a MergeJob), never a
-// closure: the executor looks up the function registered for the job's type, so an executor may queue, batch or replay jobs.
+// Executor: the seam through which a node has long work done. Work is plain data (a TrainJob, a
+// MergeJob), never a closure: the executor looks up the function registered for the job's type, so
+// an executor may queue, batch or replay jobs.
 //
 //   struct MergeJob { using Output = MergeResult; … };
-//   table.On<MergeJob>([](const MergeJob& job, JobControl& control) -> Result<MergeResult> {…});   // at assembly
-//   Submit(env.executor, MergeJob{…}, cost, control, [this](Result<MergeResult> result) {…});         // in the node
+//   table.On<MergeJob>([](const MergeJob& job, JobControl& control) -> Result<MergeResult> {…}); //
+//   at assembly Submit(env.executor, MergeJob{…}, cost, control, [this](Result<MergeResult> result)
+//   {…});         // in the node
 
 #include <any>
 #include <atomic>
@@ -20,14 +22,18 @@ namespace weft {
 
 /// Shared between a node and the work it asked for; the only state both touch.
 struct JobControl {
-  std::atomic<bool> cancelled{false};    // set by the node; long work looks at it between steps
-  std::atomic<float> progress{0};        // 0 … 1, set by the work, reported in heartbeats
+  std::atomic<bool> cancelled{false};  // set by the node; long work looks at it between steps
+  std::atomic<float> progress{0};      // 0 … 1, set by the work, reported in heartbeats
 };
 
 template <typename J>
-concept JobType = requires { typename J::Output; } && std::copy_constructible<J>;
+concept JobType = requires {
+  typename J::Output;
+}
+&&std::copy_constructible<J>;
 
-/// The functions that do the work, one per job type; built where main() can see it, read-only afterwards.
+/// The functions that do the work, one per job type; built where main() can see it, read-only
+/// afterwards.
 class WorkTable {
  public:
   using Function = std::function<std::any(const std::any& job, JobControl& control)>;
@@ -55,8 +61,8 @@ class Executor {
  public:
   virtual ~Executor() = default;
 
-  /// Runs the job elsewhere and calls `done` in the node's loop, once. `modelled_cost` is the time the work is taken to
-  /// need in simulation; production ignores it. Use the typed Submit below.
+  /// Runs the job elsewhere and calls `done` in the node's loop, once. `modelled_cost` is the time
+  /// the work is taken to need in simulation; production ignores it. Use the typed Submit below.
   virtual void SubmitAny(std::any job, Nanos modelled_cost, std::shared_ptr<JobControl> control,
                          std::function<void(std::any)> done) = 0;
 };

@@ -1,10 +1,11 @@
 #pragma once
-// Store: the seam through which a node keeps things. A run folder holds a ledger (append-only events, each carrying the
-// hash of the one before) and blobs (adapters, updates) under slash-separated names.
+// Store: the seam through which a node keeps things. A run folder holds a ledger (append-only
+// events, each carrying the hash of the one before) and blobs (adapters, updates) under
+// slash-separated names.
 //
-// Writes are asynchronous: `done` is called in the node's loop once the bytes are durable; what a node acknowledges to a
-// peer it acknowledges after `done`. Writes complete in the order they were asked for. Reads are synchronous and, for
-// blobs, thread-safe (workers map what they merge).
+// Writes are asynchronous: `done` is called in the node's loop once the bytes are durable; what a
+// node acknowledges to a peer it acknowledges after `done`. Writes complete in the order they were
+// asked for. Reads are synchronous and, for blobs, thread-safe (workers map what they merge).
 
 #include <cstdint>
 #include <functional>
@@ -16,13 +17,14 @@
 
 namespace weft {
 
-/// One entry of the ledger. hash = SHA-256 over (previous hash, seq, wall_us, kind, body); see docs/formats.md.
+/// One entry of the ledger. hash = SHA-256 over (previous hash, seq, wall_us, kind, body); see
+/// docs/formats.md.
 struct LedgerEvent {
-  uint64_t seq = 0;         // from 1, without gaps
-  int64_t wall_us = 0;      // microseconds since the Unix epoch
-  std::string kind;         // "round-opened", "update-accepted" …
-  std::string body;         // JSON object, one line
-  std::string hash;         // hex
+  uint64_t seq = 0;     // from 1, without gaps
+  int64_t wall_us = 0;  // microseconds since the Unix epoch
+  std::string kind;     // "round-opened", "update-accepted" …
+  std::string body;     // JSON object, one line
+  std::string hash;     // hex
 };
 
 /// An event before the ledger has numbered and chained it.
@@ -43,9 +45,11 @@ class Store {
   /// Writes a whole blob: temporary file, fsync, rename. An existing blob of that name is replaced.
   virtual void WriteBlob(std::string name, Blob bytes, Done done) = 0;
 
-  /// Writes bytes at `offset` of the partial blob `name`; offset must be its present size (chunks come in order).
+  /// Writes bytes at `offset` of the partial blob `name`; offset must be its present size (chunks
+  /// come in order).
   virtual void WritePartial(std::string name, uint64_t offset, Blob bytes, Done done) = 0;
-  /// Makes a partial blob whole: its size and SHA-256 (hex) must be as said, else it is removed and kDataLoss returned.
+  /// Makes a partial blob whole: its size and SHA-256 (hex) must be as said, else it is removed and
+  /// kDataLoss returned.
   virtual void SealPartial(std::string name, uint64_t bytes, std::string sha256, Done done) = 0;
   /// Size of the partial blob, 0 if there is none: where an interrupted upload resumes.
   [[nodiscard]] virtual uint64_t PartialBytes(const std::string& name) const = 0;

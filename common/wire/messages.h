@@ -1,6 +1,7 @@
 #pragma once
-// The messages of the round protocol as plain structs. protocols/weft.capnp is their form on the wire, protocols/README.md
-// says who may send what when. wire/codec turns one into the other and checks every limit.
+// The messages of the round protocol as plain structs. protocols/weft.capnp is their form on the
+// wire, protocols/README.md says who may send what when. wire/codec turns one into the other and
+// checks every limit.
 
 #include <cstdint>
 #include <string>
@@ -16,10 +17,10 @@ namespace weft {
 /// Version of the protocol; peers of version N and N−1 understand each other.
 inline constexpr uint16_t kProtocolVersion = 1;
 
-/// A payload on offer: the receiver pulls its chunks. The digest is the payload's name, so a transfer resumes after a
-/// reconnect, and after a restart, from the first chunk missing.
+/// A payload on offer: the receiver pulls its chunks. The digest is the payload's name, so a
+/// transfer resumes after a reconnect, and after a restart, from the first chunk missing.
 struct PayloadOffer {
-  std::string sha256;        // hex, of the whole payload
+  std::string sha256;  // hex, of the whole payload
   uint64_t bytes = 0;
   friend bool operator==(const PayloadOffer&, const PayloadOffer&) = default;
 };
@@ -68,10 +69,10 @@ struct EvalReply {
 struct Welcome {
   uint16_t protocol = kProtocolVersion;
   RunId run;
-  RoundId version;                // newest published adapter
+  RoundId version;  // newest published adapter
   uint32_t num_server_rounds = 0;
-  uint32_t heartbeat_ms = 0;      // how often the client is to send one
-  uint32_t gone_after_ms = 0;     // silence after which either side takes the other for gone
+  uint32_t heartbeat_ms = 0;   // how often the client is to send one
+  uint32_t gone_after_ms = 0;  // silence after which either side takes the other for gone
   friend bool operator==(const Welcome&, const Welcome&) = default;
 };
 
@@ -131,11 +132,12 @@ struct ChunkRequest {
   friend bool operator==(const ChunkRequest&, const ChunkRequest&) = default;
 };
 
-/// One chunk; its bytes are the message's second frame. All but the last are limits::kChunkBytes long.
+/// One chunk; its bytes are the message's second frame. All but the last are limits::kChunkBytes
+/// long.
 struct Chunk {
-  std::string sha256;   // of the whole payload: its name
+  std::string sha256;  // of the whole payload: its name
   uint64_t index = 0;
-  uint64_t xxh3 = 0;    // of the chunk's bytes
+  uint64_t xxh3 = 0;  // of the chunk's bytes
   friend bool operator==(const Chunk&, const Chunk&) = default;
 };
 
@@ -144,8 +146,9 @@ struct Goodbye {
   friend bool operator==(const Goodbye&, const Goodbye&) = default;
 };
 
-using Message = std::variant<Hello, Heartbeat, UpdateOffer, RoundFailed, EvalReply, Welcome, Refusal, RoundOffer,
-                             RoundClosed, UpdateVerdict, EvalRequest, RunEnded, ChunkRequest, Chunk, Goodbye>;
+using Message = std::variant<Hello, Heartbeat, UpdateOffer, RoundFailed, EvalReply, Welcome,
+                             Refusal, RoundOffer, RoundClosed, UpdateVerdict, EvalRequest, RunEnded,
+                             ChunkRequest, Chunk, Goodbye>;
 
 /// The message's name as in protocols/README.md, e.g. "update-offer".
 [[nodiscard]] std::string_view MessageName(const Message& message);

@@ -1,10 +1,12 @@
 #pragma once
-// TensorBlock: an adapter as bytes, torch-free. One block holds sections ("adapter": what is trained, "frozen": what is
-// applied beside it), each an AdapterSpec, ordered sites with named tensors, and a dense part.
+// TensorBlock: an adapter as bytes, torch-free. One block holds sections ("adapter": what is
+// trained, "frozen": what is applied beside it), each an AdapterSpec, ordered sites with named
+// tensors, and a dense part.
 //
-// Bytes: magic "WEFTTB01" · u64 little-endian manifest length · manifest (Cap'n Proto, protocols/tensors.capnp) · zero
-// padding to 64 · tensor data, each tensor 64-byte aligned, in manifest order without gaps beyond that padding. The same
-// content gives the same bytes, so a block's SHA-256 names the adapter.
+// Bytes: magic "WEFTTB01" · u64 little-endian manifest length · manifest (Cap'n Proto,
+// protocols/tensors.capnp) · zero padding to 64 · tensor data, each tensor 64-byte aligned, in
+// manifest order without gaps beyond that padding. The same content gives the same bytes, so a
+// block's SHA-256 names the adapter.
 
 #include <cstdint>
 #include <string>
@@ -18,26 +20,26 @@
 namespace weft {
 
 struct BlockTensor {
-  std::string name;            // "A", "B", … within a site; full module path + parameter in the dense part
+  std::string name;  // "A", "B", … within a site; full module path + parameter in the dense part
   DType dtype = DType::kFloat32;
   std::vector<int64_t> shape;
-  Blob bytes;                  // row-major, little-endian; shares the block's memory
+  Blob bytes;  // row-major, little-endian; shares the block's memory
 };
 
 struct BlockSite {
-  LinearSite site;             // path and the layer's shape
+  LinearSite site;  // path and the layer's shape
   std::vector<BlockTensor> tensors;
 };
 
 struct BlockSection {
-  std::string role;            // "adapter", "frozen"
+  std::string role;  // "adapter", "frozen"
   AdapterSpec spec;
-  std::vector<BlockSite> sites;     // ordered as the base model lists its layers
-  std::vector<BlockTensor> dense;   // whole modules (PEFT's modules_to_save)
+  std::vector<BlockSite> sites;    // ordered as the base model lists its layers
+  std::vector<BlockTensor> dense;  // whole modules (PEFT's modules_to_save)
 };
 
 struct TensorBlock {
-  std::string codec = "float32";    // how the codec that wrote it encoded the tensors
+  std::string codec = "float32";  // how the codec that wrote it encoded the tensors
   std::vector<BlockSection> sections;
 
   [[nodiscard]] const BlockSection* Find(const std::string& role) const;
@@ -46,11 +48,13 @@ struct TensorBlock {
 /// The block's bytes. Sizes that do not match shape × dtype are a bug (checked).
 [[nodiscard]] Blob EncodeTensorBlock(const TensorBlock& block);
 
-/// Parses bytes from a peer or a file: every length, offset, shape, name and count is checked against limits.h before
-/// memory is taken; kInvalidArgument or kDataLoss says what was wrong. Tensors share `bytes`. Values are not looked at.
+/// Parses bytes from a peer or a file: every length, offset, shape, name and count is checked
+/// against limits.h before memory is taken; kInvalidArgument or kDataLoss says what was wrong.
+/// Tensors share `bytes`. Values are not looked at.
 [[nodiscard]] Result<TensorBlock> DecodeTensorBlock(const Blob& bytes);
 
-/// kInvalidArgument naming site and tensor if any element of any floating-point tensor is NaN or infinite.
+/// kInvalidArgument naming site and tensor if any element of any floating-point tensor is NaN or
+/// infinite.
 [[nodiscard]] Status CheckFinite(const TensorBlock& block);
 
 }  // namespace weft

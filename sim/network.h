@@ -1,0 +1,55 @@
+#pragma once
+// SimNetwork: the star of one aggregator and its clients in virtual time. It carries the same
+// frames as ZeroMQ does, with the same limits; each client has a link with a latency and a
+// bandwidth, and frames on a link queue behind one another.
+
+#include <map>
+#include <memory>
+
+#include "common/runtime/transport.h"
+#include "sim/event_queue.h"
+
+namespace weft::sim {
+
+struct LinkProfile {
+  Nanos latency = std::chrono::milliseconds(5);  // one way
+  double bytes_per_s = 12.5e6;                   // each way; 0: unlimited
+};
+
+class SimNetwork {
+ public:
+  SimNetwork(EventQueue& queue, LinkProfile profile);
+  ~SimNetwork();
+  SimNetwork(const SimNetwork&) = delete;
+  SimNetwork& operator=(const SimNetwork&) = delete;
+
+  /// The aggregator's end. Borrowed; lives as long as the network.
+  [[nodiscard]] Transport& AggregatorEnd();
+  /// The end of the client of that name, made on first use.
+  [[nodiscard]] Transport& ClientEnd(const ClientId& client);
+
+  /// Bytes carried so far, both ways together.
+  [[nodiscard]] uint64_t bytes_carried() const { return bytes_carried_; }
+
+ private:
+  class End;
+  struct Link {
+    Nanos up_free{0};  // when the client's uplink has sent what was given to it
+    Nanos down_free{0};
+    uint64_t epoch = 0;  // raised by a cut: frames sent before it are lost
+  };
+
+  Status Carry(const ClientId& from, const ClientId& to, Frames frames);
+  void CutLink(const ClientId& by, const ClientId& peer, const Status& why);
+  [[nodiscard]] Nanos ArrivalTime(Nanos& free_at, size_t bytes) const;
+  [[nodiscard]] End* FindEnd(const ClientId& name) const;
+
+  EventQueue& queue_;
+  LinkProfile profile_;
+  std::unique_ptr<End> aggregator_;
+  std::map<ClientId, std::unique_ptr<End>> clients_;
+  std::map<ClientId, Link> links_;
+  uint64_t bytes_carried_ = 0;
+};
+
+}  // namespace weft::sim

@@ -7,34 +7,12 @@
 
 #include "common/base/bytes.h"
 #include "common/config/settings.h"
+#include "common/plan/certificate.h"
 #include "common/plan/round_plan.h"
 #include "common/runtime/executor.h"
 #include "common/runtime/store.h"
 
 namespace weft {
-
-/// What the rule owed and what was published, per round; all distances relative Frobenius over all
-/// sites, in float64.
-struct Certificate {
-  double target_norm = 0;              // ‖target‖_F of the rule's exact target
-  double error_before_truncation = 0;  // algebra alone
-  double error_published = 0;          // of what clients are given, codec and truncation included
-  double tail_energy = 0;              // Σ_{i>r} σ_i² cut away, relative to Σσ²
-  double effective_rank = 0;           // exp(entropy of σ²/Σσ²), mean over sites
-  int64_t rank = 0;                    // largest published rank of a site
-  struct Site {
-    std::string path;
-    double error_before_truncation = 0;
-    double error_published = 0;
-    double tail_energy = 0;
-    double effective_rank = 0;
-    int64_t rank = 0;
-  };
-  std::vector<Site> sites;
-  std::vector<std::pair<std::string, double>> client_norms;  // ‖update of k‖_F, by client name
-  std::vector<std::pair<std::string, double>>
-      client_cosines;  // cosine of client k's update to the aggregate
-};
 
 /// One accepted update waiting in the spool.
 struct SpooledUpdate {

@@ -1,0 +1,38 @@
+#pragma once
+// Certificate: what a round's rule owed and what was published, in numbers anyone can recompute
+// from the log's blobs. Plain data; part of the "round-published" event.
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace weft {
+
+/// All distances are relative Frobenius norms over all sites, computed in float64.
+struct Certificate {
+  double target_norm = 0;              // ‖target‖_F of the rule's exact target
+  double error_before_truncation = 0;  // algebra alone
+  double error_published = 0;          // of what clients are given, codec and truncation included
+  double tail_energy = 0;              // Σ_{i>r} σ_i² cut away, relative to Σσ²
+  double effective_rank = 0;           // exp(entropy of σ²/Σσ²), mean over sites
+  int64_t rank = 0;                    // largest published rank of a site
+  struct Site {
+    std::string path;
+    double error_before_truncation = 0;
+    double error_published = 0;
+    double tail_energy = 0;
+    double effective_rank = 0;
+    int64_t rank = 0;
+
+    friend bool operator==(const Site&, const Site&) = default;
+  };
+  std::vector<Site> sites;
+  std::vector<std::pair<std::string, double>> client_norms;  // ‖update of k‖_F, by client name
+  std::vector<std::pair<std::string, double>>
+      client_cosines;  // cosine of client k's update to the aggregate
+
+  friend bool operator==(const Certificate&, const Certificate&) = default;
+};
+
+}  // namespace weft

@@ -1,0 +1,64 @@
+#include "common/crypto/digest.h"
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace weft {
+namespace {
+
+using ::testing::HasSubstr;
+
+// The vectors of FIPS 180-4's examples and NIST's SHA256LongMsg (one million "a").
+TEST(Sha256Test, GivesThePublishedDigests) {
+  EXPECT_EQ(Sha256Hex(AsBytes("")),
+            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+  EXPECT_EQ(Sha256Hex(AsBytes("abc")),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+  EXPECT_EQ(Sha256Hex(AsBytes(std::string(1000000, 'a'))),
+            "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+}
+
+TEST(Sha256Test, PiecesGiveTheDigestOfTheWhole) {
+  const std::string text = "the quick brown fox jumps over the lazy dog, again and again and again";
+  for (size_t cut = 0; cut <= text.size(); cut += 7) {
+    Sha256 sha;
+    sha.Update(AsBytes(text).first(cut));
+    sha.Update({});
+    sha.Update(AsBytes(text).subspan(cut));
+    EXPECT_EQ(sha.FinishHex(), Sha256Hex(AsBytes(text))) << "cut at " << cut;
+  }
+}
+
+TEST(Sha256Test, StartsAnewAfterFinishing) {
+  Sha256 sha;
+  sha.Update(AsBytes("one"));
+  (void)sha.Finish();
+  sha.Update(AsBytes("abc"));
+  EXPECT_EQ(sha.FinishHex(), Sha256Hex(AsBytes("abc")));
+}
+
+TEST(Sha256Test, AFileHasTheDigestOfItsContent) {
+  const auto path = std::filesystem::path(::testing::TempDir()) / "weft_digest_test.bin";
+  std::string content(3 * 1024 * 1024 + 17, 'x');  // more than one reading block
+  content[2 * 1024 * 1024] = 'y';
+  std::ofstream(path, std::ios::binary) << content;
+  const auto digest = Sha256File(path);
+  std::filesystem::remove(path);
+  ASSERT_TRUE(digest.ok()) << digest.status();
+  EXPECT_EQ(digest.value(), Sha256Hex(AsBytes(content)));
+}
+
+TEST(Sha256Test, AMissingFileAndAFolderAreNamed) {
+  const auto missing = Sha256File("no/such/file.bin");
+  EXPECT_EQ(missing.status().code(), Code::kNotFound);
+  EXPECT_THAT(missing.status().message(), HasSubstr("no/such/file.bin"));
+  const auto folder = Sha256File(::testing::TempDir());
+  EXPECT_EQ(folder.status().code(), Code::kDataLoss) << folder.status();
+}
+
+}  // namespace
+}  // namespace weft

@@ -113,7 +113,7 @@ void VisitFields(V& visit, S& event) {
   visit.Optional("peft_files", event.peft_files);
 }
 
-template <typename V, FieldsOf<RoundFailed> S>
+template <typename V, FieldsOf<RoundMissed> S>
 void VisitFields(V& visit, S& event) {
   visit.Required("round", event.round);
   visit.Required("attempt", event.attempt);

@@ -155,12 +155,13 @@ struct RoundPublished {
   friend bool operator==(const RoundPublished&, const RoundPublished&) = default;
 };
 
-struct RoundFailed {
+/// A try at a round ended without its quorum (or its merge failed).
+struct RoundMissed {
   static constexpr std::string_view kKind = "round-failed";
   RoundId round;
   uint32_t attempt = 1;
   std::string reason;
-  friend bool operator==(const RoundFailed&, const RoundFailed&) = default;
+  friend bool operator==(const RoundMissed&, const RoundMissed&) = default;
 };
 
 struct EvalReported {
@@ -206,7 +207,7 @@ struct RunFinished {
 /// Any of them; std::monostate for a kind this version does not know.
 using RunEvent = std::variant<std::monostate, RunStarted, RunResumed, MemberJoined, MemberGone,
                               RoundOpened, BundleSent, UpdateAccepted, UpdateRefused, UpdateLate,
-                              ClientDropped, RoundPublished, RoundFailed, EvalReported,
+                              ClientDropped, RoundPublished, RoundMissed, EvalReported,
                               ServerEvaluated, BestRound, BlobsRemoved, RunFinished>;
 
 /// The event as the store takes it. std::monostate has none (a bug, checked).

@@ -154,6 +154,7 @@ struct LocalTraining {
   scheduleSteps @20 :Int64;
   stepsDone @21 :Int64;
   keepOptimizer @22 :Bool;
+  rowOrder @23 :Text = "shuffle";
 }
 
 struct ClientPlan {

@@ -37,6 +37,7 @@ void VisitFields(V& visit, S& training) {
   visit.Optional("micro_batch_size", training.micro_batch_size);
   visit.Optional("max_len", training.max_len);
   visit.Optional("packing", training.packing);
+  visit.Optional("row_order", training.row_order);
   visit.Optional("long_rows", training.long_rows);
   visit.Optional("dtype", training.dtype);
   visit.Optional("gradient_checkpointing", training.gradient_checkpointing);

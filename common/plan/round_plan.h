@@ -25,6 +25,7 @@ struct LocalTraining {
       0;                // rows per forward/backward; 0: planned from memory, at most batch_size
   int64_t max_len = 0;  // tokens per row; 0: the model's context
   bool packing = true;  // pack rows without padding, attention per row; false: pad to the longest
+  std::string row_order = "shuffle";  // by (seed, client, round); "file": as they come, wrapping
   std::string long_rows =
       "cut";  // rows over max_len: "cut" at max_len, or "drop"; both are counted
   std::string dtype = "float32";  // of the computation

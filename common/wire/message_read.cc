@@ -156,6 +156,7 @@ LocalTraining ReadTraining(FieldReader& fields, proto::LocalTraining::Reader in)
   out.micro_batch_size = count(in.getMicroBatchSize(), "micro batch size");
   out.max_len = count(in.getMaxLen(), "max len");
   out.packing = in.getPacking();
+  out.row_order = fields.Name(in.getRowOrder(), "row order");
   out.long_rows = fields.Name(in.getLongRows(), "long rows");
   out.dtype = fields.Name(in.getDtype(), "dtype");
   out.gradient_checkpointing = in.getGradientCheckpointing();

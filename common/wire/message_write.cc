@@ -76,6 +76,7 @@ void Write(proto::LocalTraining::Builder out, const LocalTraining& training) {
   out.setMicroBatchSize(training.micro_batch_size);
   out.setMaxLen(training.max_len);
   out.setPacking(training.packing);
+  out.setRowOrder(AsCapnp(training.row_order));
   out.setLongRows(AsCapnp(training.long_rows));
   out.setDtype(AsCapnp(training.dtype));
   out.setGradientCheckpointing(training.gradient_checkpointing);

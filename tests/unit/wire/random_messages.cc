@@ -44,6 +44,7 @@ LocalTraining RandomTraining(RandomStream& random) {
   out.micro_batch_size = Int(random, 0, 4096);
   out.max_len = Int(random, 0, 1 << 20);
   out.packing = Flip(random);
+  out.row_order = RandomName(random);
   out.long_rows = RandomName(random);
   out.dtype = RandomName(random);
   out.gradient_checkpointing = Flip(random);

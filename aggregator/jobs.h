@@ -49,8 +49,8 @@ struct MergeJob {
   const Store* store = nullptr;  // read from worker threads
 };
 
-/// What one client is sent: its bundle (TensorBlock with "adapter" and, where there is one,
-/// "frozen").
+/// What one client is sent: its bundle (TensorBlock with "adapter", "frozen" or both). With `whole`
+/// the bundle holds the global adapter uncut, as "frozen": what an evaluator needs.
 struct CutJob {
   struct Output {
     Blob bundle;
@@ -58,6 +58,7 @@ struct CutJob {
   StrategySettings strategy;
   Blob state;
   ClientPlan client;  // rank and scaling of the receiver
+  bool whole = false;
 };
 
 /// Checks one received update against its plan: structure, names, shapes, dtype, finiteness, norm.
@@ -71,7 +72,9 @@ struct AdmitJob {
   UpdateHeader header;
   std::vector<LinearSite> sites;  // matched sites of the global adapter
   std::string blob;
-  double norm_max = 0;
+  double norm_max = 0;  // of ‖ΔW − what the client was sent‖_F; 0: no bound
+  StrategySettings strategy;
+  std::string state_blob;  // state the cohort started from; empty: the norm is that of ΔW itself
   const Store* store = nullptr;
 };
 

@@ -14,6 +14,7 @@ struct Certificate {
   double target_norm = 0;              // ‖target‖_F of the rule's exact target
   double error_before_truncation = 0;  // algebra alone
   double error_published = 0;          // of what clients are given, codec and truncation included
+  double error_to_ideal = 0;           // of what was published, to the ideal mean Σ p_k s_k B_k A_k
   double tail_energy = 0;              // Σ_{i>r} σ_i² cut away, relative to Σσ²
   double effective_rank = 0;           // exp(entropy of σ²/Σσ²), mean over sites
   int64_t rank = 0;                    // largest published rank of a site
@@ -21,6 +22,7 @@ struct Certificate {
     std::string path;
     double error_before_truncation = 0;
     double error_published = 0;
+    double error_to_ideal = 0;
     double tail_energy = 0;
     double effective_rank = 0;
     int64_t rank = 0;

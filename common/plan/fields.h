@@ -133,6 +133,7 @@ void VisitFields(V& visit, S& site) {
   visit.Required("path", site.path);
   visit.Required("error_before_truncation", site.error_before_truncation);
   visit.Required("error_published", site.error_published);
+  visit.Optional("error_to_ideal", site.error_to_ideal);
   visit.Optional("tail_energy", site.tail_energy);
   visit.Optional("effective_rank", site.effective_rank);
   visit.Required("rank", site.rank);
@@ -143,6 +144,7 @@ void VisitFields(V& visit, S& certificate) {
   visit.Required("target_norm", certificate.target_norm);
   visit.Required("error_before_truncation", certificate.error_before_truncation);
   visit.Required("error_published", certificate.error_published);
+  visit.Optional("error_to_ideal", certificate.error_to_ideal);
   visit.Optional("tail_energy", certificate.tail_energy);
   visit.Optional("effective_rank", certificate.effective_rank);
   visit.Required("rank", certificate.rank);

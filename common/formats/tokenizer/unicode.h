@@ -1,0 +1,13 @@
+#pragma once
+// Classes of code points, as the tokenizers' rules name them (Unicode through utf8proc).
+
+namespace weft {
+
+[[nodiscard]] bool IsWhitespace(char32_t code_point);   // property White_Space
+[[nodiscard]] bool IsNumeric(char32_t code_point);      // categories N*
+[[nodiscard]] bool IsPunctuation(char32_t code_point);  // categories P*, and all ASCII punctuation
+[[nodiscard]] bool IsMark(char32_t code_point);         // categories M*
+/// A regular expression's \w: letters, marks, decimal digits, connectors, joiners.
+[[nodiscard]] bool IsWordCharacter(char32_t code_point);
+
+}  // namespace weft

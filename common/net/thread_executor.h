@@ -1,0 +1,51 @@
+#pragma once
+// ThreadExecutor: worker threads that run jobs of a WorkTable and post their results into the loop.
+// Owned by main; must be destroyed before the loop. An exception that escapes a job (a bug) is
+// thrown again in the loop's thread, where main() sees it.
+
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "common/net/event_loop.h"
+#include "common/runtime/executor.h"
+
+namespace weft {
+
+class ThreadExecutor : public Executor {
+ public:
+  ThreadExecutor(EventLoop& loop, const WorkTable& table, size_t threads);
+  /// Cancels what runs or waits (JobControl::cancelled), waits for the threads; results not yet
+  /// delivered are dropped.
+  ~ThreadExecutor() override;
+  ThreadExecutor(const ThreadExecutor&) = delete;
+  ThreadExecutor& operator=(const ThreadExecutor&) = delete;
+
+  void SubmitAny(std::any job, Nanos modelled_cost, std::shared_ptr<JobControl> control,
+                 std::function<void(std::any)> done) override;
+
+ private:
+  struct Task {
+    std::any job;
+    std::shared_ptr<JobControl> control;
+    std::function<void(std::any)> done;
+  };
+
+  void Work();
+  void RunTask(Task task);
+
+  EventLoop& loop_;
+  const WorkTable& table_;
+  std::shared_ptr<bool> alive_ =
+      std::make_shared<bool>(true);  // read and written in the loop's thread only
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool stopping_ = false;
+  std::deque<Task> tasks_;
+  std::vector<std::shared_ptr<JobControl>> running_;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace weft

@@ -1,0 +1,27 @@
+#pragma once
+// Which layers a spec chooses, by PEFT's rules; the parts of MatchSites (adapter.h) that PEFT
+// import and the methods use on their own. Torch-free.
+
+#include <span>
+#include <string_view>
+
+#include "common/base/result.h"
+#include "common/plan/adapter_spec.h"
+
+namespace weft {
+
+/// AdapterSpec::options key: one regular expression of excluded paths, PEFT's exclude_modules when
+/// that is a string.
+inline constexpr std::string_view kExcludeRegexOption = "exclude_regex";
+
+/// kInvalidArgument if a regular expression of the spec does not compile, or layers are chosen
+/// together with target_regex, which PEFT does not allow.
+[[nodiscard]] Status CheckPatterns(const AdapterSpec& spec);
+
+/// Does the spec choose the layer of this path? Says nothing about whether the layer exists.
+[[nodiscard]] Result<bool> Chooses(const AdapterSpec& spec, std::string_view path);
+
+/// Does PEFT's rank_pattern or alpha_pattern key cover this path: (.*\.)?(key)$ from its start?
+[[nodiscard]] bool PatternCovers(std::string_view key, std::string_view path);
+
+}  // namespace weft

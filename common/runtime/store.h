@@ -46,12 +46,14 @@ class Store {
   virtual void WriteBlob(std::string name, Blob bytes, Done done) = 0;
 
   /// Writes bytes at `offset` of the partial blob `name`; offset must be its present size (chunks
-  /// come in order).
+  /// come in order). `done` says that they outlive this process; the machine's power only once
+  /// sealed.
   virtual void WritePartial(std::string name, uint64_t offset, Blob bytes, Done done) = 0;
   /// Makes a partial blob whole: its size and SHA-256 (hex) must be as said, else it is removed and
   /// kDataLoss returned.
   virtual void SealPartial(std::string name, uint64_t bytes, std::string sha256, Done done) = 0;
-  /// Size of the partial blob, 0 if there is none: where an interrupted upload resumes.
+  /// Size of the partial blob once the writes asked for are done, 0 if there is none: where an
+  /// interrupted upload resumes.
   [[nodiscard]] virtual uint64_t PartialBytes(const std::string& name) const = 0;
 
   /// Removes a blob and its partial form; none of that name is fine.

@@ -1,0 +1,53 @@
+#pragma once
+// FileStore: the production Store. A run folder with run.db (the ledger), blobs as files below it,
+// and `lock`, held while the store is open. Writes are done in order by a thread of the store's
+// own, which commits queued Appends together; it hands completions to `post`.
+//
+// Built and used by one loop; ReadBlob may be called from any thread. A partial blob's bytes
+// survive a crash of the process as soon as they are acknowledged, and of the machine once sealed.
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+
+#include "common/runtime/store.h"
+
+namespace weft {
+
+class FileStore : public Store {
+ public:
+  struct Options {
+    std::filesystem::path folder;  // made if it is missing
+    /// Runs a completion in the node's loop; called from the store's thread.
+    std::function<void(std::function<void()>)> post;
+    std::function<int64_t()> wall_us;  // microseconds since the epoch; called from Append's caller
+  };
+
+  /// kAlreadyExists, naming the process, if another one has the folder open; kDataLoss if the
+  /// ledger's last row cannot be read.
+  [[nodiscard]] static Result<std::unique_ptr<FileStore>> Open(Options options);
+
+  /// Finishes what was asked for, then closes. Completions still go to `post`.
+  ~FileStore() override;
+  FileStore(const FileStore&) = delete;
+  FileStore& operator=(const FileStore&) = delete;
+
+  void Append(std::vector<EventDraft> events, Done done) override;
+  void WriteBlob(std::string name, Blob bytes, Done done) override;
+  void WritePartial(std::string name, uint64_t offset, Blob bytes, Done done) override;
+  void SealPartial(std::string name, uint64_t bytes, std::string sha256, Done done) override;
+  [[nodiscard]] uint64_t PartialBytes(const std::string& name) const override;
+  void RemoveBlob(std::string name, Done done) override;
+  [[nodiscard]] Result<Blob> ReadBlob(const std::string& name) const override;
+  [[nodiscard]] std::vector<std::string> ListBlobs(const std::string& prefix) const override;
+  [[nodiscard]] Result<std::vector<LedgerEvent>> ReadLedger() const override;
+
+ private:
+  class Writer;
+  explicit FileStore(Options options);
+
+  Options options_;
+  std::unique_ptr<Writer> writer_;
+};
+
+}  // namespace weft

@@ -1,0 +1,43 @@
+#pragma once
+// AdapterState ⇄ TensorBlock: what travels between aggregator and client, lies in the spool and is
+// hashed. Bytes that a peer sent go through DecodeTensorBlock, CheckLayout and CheckFinite first.
+
+#include <optional>
+#include <string>
+
+#include "common/adapters/adapter_state.h"
+#include "common/base/result.h"
+#include "common/codec/codec.h"
+#include "common/wire/tensor_block.h"
+
+namespace weft {
+
+inline constexpr char kAdapterRole[] = "adapter";  // what is trained
+inline constexpr char kFrozenRole[] = "frozen";    // what is applied beside it, unchanged
+
+/// The adapter as one section of a block. kInvalidArgument naming site and tensor if a value does
+/// not fit the codec.
+[[nodiscard]] Result<BlockSection> EncodeAdapter(const AdapterState& state, std::string_view role,
+                                                 const Codec& codec);
+
+/// Float32 tensors on `device`, in memory of their own.
+[[nodiscard]] Result<AdapterState> DecodeAdapter(const BlockSection& section, const Codec& codec,
+                                                 at::Device device);
+
+/// What a client is sent for a round: either part may be absent (then the client starts from a
+/// fresh adapter of the plan's spec and seed, or has nothing frozen).
+struct Bundle {
+  std::optional<AdapterState> adapter;
+  std::optional<AdapterState> frozen;
+};
+
+[[nodiscard]] Result<Blob> EncodeBundle(const Bundle& bundle, const Codec& codec);
+
+/// Checks structure and finiteness, then each section against its own spec (tensor names, shapes,
+/// element types); whether the specs are those of the plan is the caller's to check.
+[[nodiscard]] Result<Bundle> DecodeBundle(const Blob& bytes, at::Device device);
+
+/// The adapter's name: SHA-256 (hex) of the canonical float32 block that holds it alone.
+[[nodiscard]] Result<std::string> AdapterSha256(const AdapterState& state);
+
+}  // namespace weft

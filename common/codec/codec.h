@@ -1,0 +1,36 @@
+#pragma once
+// Codec: how an adapter's tensors become wire bytes. A new codec is one .cc file and one line in
+// registry.cc. Stateless; safe to use from several threads.
+
+#include <span>
+#include <string_view>
+
+#include "common/adapters/adapter_state.h"
+#include "common/base/result.h"
+#include "common/wire/tensor_block.h"
+
+namespace weft {
+
+class Codec {
+ public:
+  virtual ~Codec() = default;
+
+  /// The registry's name, as settings and plans say it ("float32").
+  [[nodiscard]] virtual std::string_view name() const = 0;
+  /// Element type of an encoded tensor: what CheckLayout wants of a peer.
+  [[nodiscard]] virtual DType dtype() const = 0;
+
+  /// Any floating tensor on any device. kInvalidArgument if a value is not finite, or is not
+  /// finite any more once it is stored.
+  [[nodiscard]] virtual Result<BlockTensor> Encode(const NamedTensor& tensor) const = 0;
+  /// Float32 on the CPU, in memory of its own. A tensor of another element type is refused.
+  [[nodiscard]] virtual Result<at::Tensor> Decode(const BlockTensor& tensor) const = 0;
+};
+
+/// Every codec there is, in a fixed order.
+[[nodiscard]] std::span<const Codec* const> CodecRegistry();
+
+/// The codec of that name, or kNotFound listing the known ones.
+[[nodiscard]] Result<const Codec*> FindCodec(std::string_view name);
+
+}  // namespace weft

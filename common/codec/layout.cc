@@ -1,0 +1,107 @@
+#include "common/codec/layout.h"
+
+#include <algorithm>
+
+#include "common/adapters/adapter.h"
+#include "common/base/str.h"
+
+namespace weft {
+namespace {
+
+std::string ShapeText(std::span<const int64_t> shape) {
+  std::string text = "[";
+  for (size_t i = 0; i < shape.size(); ++i) text += Str(i == 0 ? "" : "×", shape[i]);
+  return text + "]";
+}
+
+Status CheckTensor(const BlockTensor& got, const TensorLayout& wanted, DType dtype) {
+  if (got.name != wanted.name) {
+    return InvalidArgument(
+        Str("tensor \"", got.name, "\" stands where \"", wanted.name, "\" is wanted"));
+  }
+  if (got.shape != wanted.shape) {
+    return InvalidArgument(
+        Str(got.name, " is ", ShapeText(got.shape), ", the plan says ", ShapeText(wanted.shape)));
+  }
+  if (got.dtype != dtype) {
+    return InvalidArgument(
+        Str(got.name, " is ", DTypeName(got.dtype), ", the codec stores ", DTypeName(dtype)));
+  }
+  return OkStatus();
+}
+
+Status CheckSite(const BlockSite& got, const LinearSite& wanted, const AdapterSpec& spec,
+                 DType dtype) {
+  if (got.site.in != wanted.in || got.site.out != wanted.out) {
+    return InvalidArgument(Str("is ", got.site.out, "×", got.site.in, " (out×in), the model says ",
+                               wanted.out, "×", wanted.in));
+  }
+  WEFT_TRY_ASSIGN(const std::vector<TensorLayout> layout, LayoutOf(spec, wanted));
+  for (size_t t = 0; t < std::min(layout.size(), got.tensors.size()); ++t) {
+    WEFT_TRY(CheckTensor(got.tensors[t], layout[t], dtype));
+  }
+  if (got.tensors.size() < layout.size()) {
+    return InvalidArgument(Str("tensor \"", layout[got.tensors.size()].name, "\" is missing"));
+  }
+  if (got.tensors.size() > layout.size()) {
+    return InvalidArgument(Str("tensor \"", got.tensors[layout.size()].name, "\" is one too many"));
+  }
+  return OkStatus();
+}
+
+}  // namespace
+
+Result<std::vector<TensorLayout>> LayoutOf(const AdapterSpec& spec, const LinearSite& site) {
+  if (spec.method != "lora") {
+    return InvalidArgument(
+        Str("the layout of method \"", spec.method, "\" is not known; known: lora"));
+  }
+  const int64_t rank = std::min({RankFor(spec, site.path), site.in, site.out});
+  if (rank < 1) {
+    return InvalidArgument(Str("site ", site.path, ": rank ", rank, ", wanted at least 1"));
+  }
+  return std::vector<TensorLayout>{{"A", {rank, site.in}}, {"B", {site.out, rank}}};
+}
+
+Status CheckLayout(const BlockSection& section, const AdapterSpec& spec,
+                   std::span<const LinearSite> sites, DType dtype) {
+  for (size_t i = 0; i < std::min(sites.size(), section.sites.size()); ++i) {
+    const BlockSite& got = section.sites[i];
+    if (got.site.path != sites[i].path) {
+      return InvalidArgument(
+          Str("site ", i, " is ", got.site.path, ", the plan says ", sites[i].path));
+    }
+    WEFT_TRY(CheckSite(got, sites[i], spec, dtype).Within(Str("site ", got.site.path)));
+  }
+  if (section.sites.size() != sites.size()) {
+    const bool few = section.sites.size() < sites.size();
+    return InvalidArgument(
+        Str("got ", section.sites.size(), " sites, wanted ", sites.size(), ": ",
+            few ? sites[section.sites.size()].path : section.sites[sites.size()].site.path,
+            few ? " is missing" : " is one too many"));
+  }
+  if (!section.dense.empty()) {
+    return InvalidArgument(
+        Str("dense tensor ", section.dense.front().name, ": the plan trains no whole modules"));
+  }
+  return OkStatus();
+}
+
+Status CheckSameSpec(const AdapterSpec& got, const AdapterSpec& wanted) {
+  const auto differs = [](std::string_view field, const auto& g, const auto& w) {
+    return InvalidArgument(Str("adapter ", field, " is ", g, ", the plan says ", w));
+  };
+  if (got.method != wanted.method) return differs("method", got.method, wanted.method);
+  if (got.rank != wanted.rank) return differs("rank", got.rank, wanted.rank);
+  // Written so that a NaN differs from every plan.
+  if (!(got.alpha == wanted.alpha)) return differs("alpha", got.alpha, wanted.alpha);
+  if (got.rslora != wanted.rslora) return differs("rslora", got.rslora, wanted.rslora);
+  if (!(got.dropout == wanted.dropout)) return differs("dropout", got.dropout, wanted.dropout);
+  if (!(got == wanted)) {
+    return InvalidArgument(
+        "adapter targets, patterns, saved modules or options are not those of the plan");
+  }
+  return OkStatus();
+}
+
+}  // namespace weft

@@ -1,0 +1,82 @@
+#include "common/codec/precision.h"
+
+#include <bit>
+#include <cstring>
+
+#include "common/base/str.h"
+
+namespace weft {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "tensor blocks are little-endian");
+
+std::string ShapeText(at::IntArrayRef shape) {
+  std::string text = "[";
+  for (size_t i = 0; i < shape.size(); ++i) text += Str(i == 0 ? "" : "×", shape[i]);
+  return text + "]";
+}
+
+class PrecisionCodec : public Codec {
+ public:
+  PrecisionCodec(std::string_view name, DType dtype, at::ScalarType scalar)
+      : name_(name), dtype_(dtype), scalar_(scalar) {}
+
+  std::string_view name() const override { return name_; }
+  DType dtype() const override { return dtype_; }
+
+  Result<BlockTensor> Encode(const NamedTensor& tensor) const override {
+    const at::Tensor stored = tensor.value.detach().to(at::kCPU, scalar_).contiguous();
+    if (!at::isfinite(stored).all().item<bool>()) {
+      const bool was_finite = at::isfinite(tensor.value.detach()).all().item<bool>();
+      return InvalidArgument(
+          was_finite ? Str("tensor ", tensor.name, " ", ShapeText(stored.sizes()),
+                           ": a value does not fit ", name_, "; use codec bfloat16 or float32")
+                     : Str("tensor ", tensor.name, " ", ShapeText(stored.sizes()),
+                           ": a value is NaN or infinite"));
+    }
+    auto owner = std::make_shared<const at::Tensor>(stored);
+    const ByteSpan bytes(static_cast<const std::byte*>(owner->const_data_ptr()), owner->nbytes());
+    return BlockTensor{tensor.name, dtype_, stored.sizes().vec(), Blob::Share(bytes, owner)};
+  }
+
+  Result<at::Tensor> Decode(const BlockTensor& tensor) const override {
+    if (tensor.dtype != dtype_) {
+      return InvalidArgument(Str("tensor ", tensor.name, " is ", DTypeName(tensor.dtype),
+                                 ", codec ", name_, " stores ", DTypeName(dtype_)));
+    }
+    at::Tensor stored = at::empty(tensor.shape, at::TensorOptions().dtype(scalar_));
+    if (stored.nbytes() != tensor.bytes.size()) {
+      return InvalidArgument(Str("tensor ", tensor.name, " ", ShapeText(tensor.shape), " has ",
+                                 tensor.bytes.size(), " bytes, its shape says ", stored.nbytes()));
+    }
+    // Copied, not viewed: the bytes may be a read-only mapping, and training writes into tensors.
+    if (!tensor.bytes.empty()) {
+      std::memcpy(stored.mutable_data_ptr(), tensor.bytes.data(), tensor.bytes.size());
+    }
+    return stored.to(at::kFloat);
+  }
+
+ private:
+  std::string_view name_;
+  DType dtype_;
+  at::ScalarType scalar_;
+};
+
+}  // namespace
+
+const Codec& Float32Codec() {
+  static const PrecisionCodec codec("float32", DType::kFloat32, at::kFloat);
+  return codec;
+}
+
+const Codec& Float16Codec() {
+  static const PrecisionCodec codec("float16", DType::kFloat16, at::kHalf);
+  return codec;
+}
+
+const Codec& BFloat16Codec() {
+  static const PrecisionCodec codec("bfloat16", DType::kBFloat16, at::kBFloat16);
+  return codec;
+}
+
+}  // namespace weft

@@ -1,0 +1,25 @@
+// The one table of codecs; a new one is one file and one line here.
+
+#include <array>
+
+#include "common/base/str.h"
+#include "common/codec/codec.h"
+#include "common/codec/precision.h"
+
+namespace weft {
+
+std::span<const Codec* const> CodecRegistry() {
+  static const std::array codecs = {&Float32Codec(), &Float16Codec(), &BFloat16Codec()};
+  return codecs;
+}
+
+Result<const Codec*> FindCodec(std::string_view name) {
+  std::string known;
+  for (const Codec* codec : CodecRegistry()) {
+    if (codec->name() == name) return codec;
+    known += Str(known.empty() ? "" : ", ", codec->name());
+  }
+  return NotFound(Str("[codec] \"", name, "\" is unknown; known: ", known));
+}
+
+}  // namespace weft

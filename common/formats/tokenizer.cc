@@ -1,28 +1,54 @@
 #include "common/formats/tokenizer.h"
 
+#include "common/base/bytes.h"
 #include "common/base/limits.h"
 #include "common/base/str.h"
+#include "common/crypto/digest.h"
+#include "common/formats/file_io.h"
 #include "common/formats/tokenizer/settings.h"
 #include "common/formats/tokenizer/vocabulary_files.h"
 
 namespace weft {
 namespace {
 
-Result<std::unique_ptr<Tokenizer>> ReadVocabulary(const std::filesystem::path& folder,
-                                                  const TokenizerSettings& settings) {
-  const std::filesystem::path json = folder / "tokenizer.json";
-  const std::filesystem::path model = folder / "tokenizer.model";
-  std::error_code ignored;
-  if (std::filesystem::exists(json, ignored)) {
-    WEFT_TRY_ASSIGN(const std::string text, ReadWholeFile(json, limits::kJsonBytesMax));
-    return ReadTokenizerJson(text, settings);
-  }
-  if (std::filesystem::exists(model, ignored)) {
-    WEFT_TRY_ASSIGN(const std::string bytes, ReadWholeFile(model, limits::kJsonBytesMax));
-    return ReadSentencePiece(bytes, settings);
+// The file that holds the vocabulary, and what it is.
+struct VocabularyFile {
+  std::string bytes;
+  bool is_json;
+};
+
+Result<VocabularyFile> ReadVocabularyFile(const std::filesystem::path& folder) {
+  for (const bool is_json : {true, false}) {
+    Result<std::string> bytes =
+        ReadFile(folder / (is_json ? "tokenizer.json" : "tokenizer.model"), limits::kJsonBytesMax);
+    if (bytes.ok()) return VocabularyFile{std::move(bytes).value(), is_json};
+    if (bytes.status().code() != Code::kNotFound) return bytes.status();
   }
   return NotFound(
       "no tokenizer.json and no tokenizer.model here; name a model folder that holds one of them");
+}
+
+// SHA-256 of everything that decides ids. Lengths stand before texts, so that no two settings run
+// together.
+std::string FingerprintOf(const VocabularyFile& file, const TokenizerSettings& settings) {
+  Sha256 sha;
+  const auto add = [&sha](std::string_view text) {
+    sha.Update(AsBytes(Str(text.size(), ":")));
+    sha.Update(AsBytes(text));
+  };
+  add(file.bytes);
+  for (const AddedToken& token : settings.added) {
+    add(token.content);
+    add(Str(token.id, token.special, token.lstrip, token.rstrip, token.single_word,
+            token.normalized));
+  }
+  for (const std::string& token : settings.special_tokens) add(token);
+  if (!file.is_json) {
+    add(Str(settings.add_bos, settings.add_eos));
+    add(settings.bos_token.value_or(""));
+    add(settings.eos_token.value_or(""));
+  }
+  return sha.FinishHex();
 }
 
 }  // namespace
@@ -31,10 +57,15 @@ Result<std::unique_ptr<Tokenizer>> Tokenizer::Load(const std::filesystem::path& 
   const std::string where = Str("[tokenizer] ", folder.string());
   Result<TokenizerSettings> settings = ReadTokenizerSettings(folder);
   if (!settings.ok()) return settings.status().Within(where);
-  Result<std::unique_ptr<Tokenizer>> tokenizer = ReadVocabulary(folder, *settings);
+  Result<VocabularyFile> file = ReadVocabularyFile(folder);
+  if (!file.ok()) return file.status().Within(where);
+  Result<std::unique_ptr<Tokenizer>> tokenizer = file->is_json
+                                                     ? ReadTokenizerJson(file->bytes, *settings)
+                                                     : ReadSentencePiece(file->bytes, *settings);
   if (!tokenizer.ok()) return tokenizer.status().Within(where);
   Status finished = (*tokenizer)->Finish(*settings);
   if (!finished.ok()) return finished.Within(where);
+  (*tokenizer)->fingerprint_ = FingerprintOf(*file, *settings);
   return tokenizer;
 }
 

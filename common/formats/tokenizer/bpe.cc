@@ -33,13 +33,15 @@ class Bpe final : public TokenModel {
     }
     const size_t begin = ids.size();
     Characters(word, ids);
-    const size_t length = ids.size() - begin;
-    if (length < 2) return;
-    if (length <= kShortWord) {
-      MergeShort(ids, begin);
-    } else {
-      MergeLong(ids, begin);
+    size_t done = begin;  // merged ids end here, characters still to merge start at `from`
+    for (size_t from = begin; from < ids.size();) {
+      const size_t to = CutAfter(ids, from);
+      const size_t length = Merge(ids.data() + from, to - from);
+      std::copy_n(ids.data() + from, length, ids.data() + done);
+      done += length;
+      from = to;
     }
+    ids.resize(done);
   }
 
   [[nodiscard]] const Vocabulary& vocabulary() const override { return vocabulary_; }
@@ -92,8 +94,23 @@ class Bpe final : public TokenModel {
     return true;
   }
 
-  void MergeShort(std::vector<int32_t>& ids, size_t begin) const;
-  void MergeLong(std::vector<int32_t>& ids, size_t begin) const;
+  // Where the stretch of characters from `from` ends: before the next blank after something else,
+  // where no merge crosses such a place, else at the end.
+  [[nodiscard]] size_t CutAfter(const std::vector<int32_t>& ids, size_t from) const {
+    if (blank_ == kNone) return ids.size();
+    for (size_t i = from + 1; i < ids.size(); ++i) {
+      if (ids[i] == blank_ && ids[i - 1] != blank_) return i;
+    }
+    return ids.size();
+  }
+
+  // Merges ids[0, length) in place and returns how many are left.
+  [[nodiscard]] size_t Merge(int32_t* ids, size_t length) const {
+    if (length < 2) return length;
+    return length <= kShortWord ? MergeShort(ids, length) : MergeLong(ids, length);
+  }
+  [[nodiscard]] size_t MergeShort(int32_t* word, size_t length) const;
+  [[nodiscard]] size_t MergeLong(int32_t* ids, size_t length) const;
 
   Vocabulary vocabulary_;
   MergeTable merges_;
@@ -102,16 +119,15 @@ class Bpe final : public TokenModel {
   std::string prefix_;                // continuing_subword_prefix
   std::string suffix_;                // end_of_word_suffix
   int32_t unknown_ = kNone;
+  int32_t blank_ = kNone;  // sentencepiece's blank, where it only ever starts a token
   bool fuse_unknown_ = false;
   bool byte_fallback_ = false;
   bool ignore_merges_ = false;
 };
 
-// Merges ids[begin, end) in place. merge[i] is what neighbours i and i + 1 would become.
-void Bpe::MergeShort(std::vector<int32_t>& ids, size_t begin) const {
+// merge[i] is what neighbours i and i + 1 would become.
+size_t Bpe::MergeShort(int32_t* word, size_t length) const {
   std::array<MergeTable::Merge, kShortWord> merge;
-  int32_t* const word = ids.data() + begin;
-  size_t length = ids.size() - begin;
   for (size_t i = 0; i + 1 < length; ++i) merge[i] = merges_.Find(word[i], word[i + 1]);
   while (length > 1) {
     size_t best = 0;
@@ -128,21 +144,21 @@ void Bpe::MergeShort(std::vector<int32_t>& ids, size_t begin) const {
     if (best > 0) merge[best - 1] = merges_.Find(word[best - 1], word[best]);
     if (best + 1 < length) merge[best] = merges_.Find(word[best], word[best + 1]);
   }
-  ids.resize(begin + length);
+  return length;
 }
 
 // The same in O(n log n) for words without blanks to cut at: a linked list of symbols, and a heap
 // of pairs in which outdated entries stay until they come up.
-void Bpe::MergeLong(std::vector<int32_t>& ids, size_t begin) const {
+size_t Bpe::MergeLong(int32_t* ids, size_t count) const {
   struct Symbol {
     int32_t id;  // kNone once merged into its left neighbour
     uint32_t previous, next;
   };
   constexpr uint32_t kEnd = std::numeric_limits<uint32_t>::max();
-  const auto length = static_cast<uint32_t>(ids.size() - begin);
+  const auto length = static_cast<uint32_t>(count);
   std::vector<Symbol> symbols(length);
   for (uint32_t i = 0; i < length; ++i) {
-    symbols[i] = {ids[begin + i], i == 0 ? kEnd : i - 1, i + 1 == length ? kEnd : i + 1};
+    symbols[i] = {ids[i], i == 0 ? kEnd : i - 1, i + 1 == length ? kEnd : i + 1};
   }
   // Rank in the high half, place of the left symbol in the low half: the smallest is the next
   // merge.
@@ -173,9 +189,9 @@ void Bpe::MergeLong(std::vector<int32_t>& ids, size_t begin) const {
     push(left);
     if (symbol.previous != kEnd) push(symbol.previous);
   }
-  size_t out = begin;
+  size_t out = 0;
   for (uint32_t i = 0; i != kEnd; i = symbols[i].next) ids[out++] = symbols[i].id;
-  ids.resize(out);
+  return out;
 }
 
 Status Bpe::ReadMerges(const JsonView& json) {
@@ -183,6 +199,8 @@ Status Bpe::ReadMerges(const JsonView& json) {
   WEFT_TRY_ASSIGN(const auto pairs, list.Pairs());
   merges_ = MergeTable(pairs.size());
   std::string joined;
+  constexpr std::string_view kBlank = "\u2581";
+  bool blank_only_starts = true;
   for (size_t rank = 0; rank < pairs.size(); ++rank) {
     const auto& [left, right] = pairs[rank];
     // The right half of a merge inside a word carries the prefix, the merged token does not carry
@@ -198,8 +216,13 @@ Status Bpe::ReadMerges(const JsonView& json) {
                                         : std::string_view(joined),
                             "\" is not in the vocabulary"));
     }
+    // Runs of blanks may grow, but nothing else may take a blank in on its right.
+    size_t blanks = 0;
+    while (left.substr(blanks).starts_with(kBlank)) blanks += kBlank.size();
+    blank_only_starts &= blanks == left.size() || !right.starts_with(kBlank);
     merges_.Insert(*left_id, *right_id, {static_cast<uint32_t>(rank), *into});
   }
+  if (blank_only_starts) blank_ = vocabulary_.Find(kBlank).value_or(kNone);
   return OkStatus();
 }
 

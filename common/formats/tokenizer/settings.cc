@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <charconv>
-#include <fstream>
 
 #include "common/base/limits.h"
 #include "common/base/str.h"
+#include "common/formats/file_io.h"
 #include "common/formats/tokenizer/json_view.h"
 #include "common/formats/utf8.h"
 
@@ -14,7 +14,7 @@ namespace {
 
 // A file of the folder as JSON; nothing when there is no such file.
 Result<std::optional<JsonDocument>> ReadOptionalJson(const std::filesystem::path& path) {
-  Result<std::string> text = ReadWholeFile(path, limits::kJsonBytesMax);
+  Result<std::string> text = ReadFile(path, limits::kJsonBytesMax);
   if (!text.ok()) {
     if (text.status().code() == Code::kNotFound) return std::optional<JsonDocument>();
     return text.status();
@@ -134,26 +134,6 @@ std::optional<int32_t> ReadRoleId(const JsonView& json, std::string_view key) {
 
 }  // namespace
 
-Result<std::string> ReadWholeFile(const std::filesystem::path& path, uint64_t bytes_max) {
-  std::error_code error;
-  const uint64_t size = std::filesystem::file_size(path, error);
-  if (error) {
-    const bool absent = error == std::errc::no_such_file_or_directory;
-    return Status(absent ? Code::kNotFound : Code::kInvalidArgument,
-                  Str("[", path.string(), "] cannot be read: ", error.message()));
-  }
-  if (size > bytes_max) {
-    return ResourceExhausted(
-        Str("[", path.string(), "] has ", size, " bytes, at most ", bytes_max, " are read"));
-  }
-  std::string bytes(size, '\0');
-  std::ifstream in(path, std::ios::binary);
-  if (!in.read(bytes.data(), static_cast<std::streamsize>(size)) && size > 0) {
-    return DataLoss(Str("[", path.string(), "] cannot be read in full (", size, " bytes)"));
-  }
-  return bytes;
-}
-
 Result<AddedToken> ReadAddedToken(const JsonView& json, int32_t id) {
   AddedToken token{.content = {}, .id = id};
   WEFT_TRY_ASSIGN(const JsonView content, json.At("content"));
@@ -178,7 +158,7 @@ Result<TokenizerSettings> ReadTokenizerSettings(const std::filesystem::path& fol
   WEFT_TRY_ASSIGN(const auto added, ReadOptionalJson(folder / "added_tokens.json"));
   if (added) WEFT_TRY(ReadAddedTokensFile(added->root(), settings));
 
-  Result<std::string> jinja = ReadWholeFile(folder / "chat_template.jinja", limits::kJsonBytesMax);
+  Result<std::string> jinja = ReadFile(folder / "chat_template.jinja", limits::kJsonBytesMax);
   if (jinja.ok()) {
     settings.chat_template = ReplaceBadUtf8(*jinja);
   } else if (jinja.status().code() != Code::kNotFound) {

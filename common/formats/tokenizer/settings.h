@@ -31,12 +31,8 @@ struct TokenizerSettings {
 
 [[nodiscard]] Result<TokenizerSettings> ReadTokenizerSettings(const std::filesystem::path& folder);
 
-/// {"content": …, "special": …, …}. `special` decides what an absent "normalized" means.
 class JsonView;
+/// {"content": …, "special": …, …}. `special` decides what an absent "normalized" means.
 [[nodiscard]] Result<AddedToken> ReadAddedToken(const JsonView& json, int32_t id);
-
-/// A whole file of at most `bytes_max`; not-found when there is none.
-[[nodiscard]] Result<std::string> ReadWholeFile(const std::filesystem::path& path,
-                                                uint64_t bytes_max);
 
 }  // namespace weft

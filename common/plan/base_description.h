@@ -11,7 +11,8 @@ namespace weft {
 
 struct BaseDescription {
   std::string hash;               // SHA-256 hex, see common/formats/base_hash.h
-  std::vector<LinearSite> sites;  // every linear layer, in the model's order
+  std::string architecture;       // HF class name, e.g. "LlamaForCausalLM"
+  std::vector<LinearSite> sites;  // every linear layer, in the model's order; lm_head last
   friend bool operator==(const BaseDescription&, const BaseDescription&) = default;
 };
 

@@ -2,7 +2,7 @@
 // Model: a decoder's frozen weights and its forward pass. Immutable after loading and shared by
 // threads: adapters are passed in with each call, so many clients train on one copy of the base.
 //
-// Shape legend: N packed tokens, L labelled positions, V vocabulary, R rank, I in, O out.
+// Shape legend: L labelled positions, N tokens, V vocabulary, R rank, I in, O out.
 
 #include <filesystem>
 #include <functional>
@@ -14,6 +14,7 @@
 #include "common/adapters/adapter_state.h"
 #include "common/base/result.h"
 #include "common/formats/model_config.h"
+#include "common/tensor/packed_batch.h"
 #include "common/tensor/torch.h"
 
 namespace weft {
@@ -24,16 +25,6 @@ struct LoadOptions {
   bool trainable = false;  // full fine-tuning: float32 copies of the weights that take gradients
   std::optional<uint64_t>
       init_seed;  // no weights file: random weights (normal, initializer_range) from this seed
-};
-
-/// Rows laid end to end without padding; attention never crosses a row boundary.
-struct PackedBatch {
-  at::Tensor ids_N;                 // int64
-  at::Tensor positions_N;           // int64, from 0 within each row
-  std::vector<int64_t> row_starts;  // offsets of the rows in N, and N at the end
-  at::Tensor label_at_L;  // int64: positions whose logits are needed (predict the next token)
-  at::Tensor labels_L;    // int64: the token to predict there
-  [[nodiscard]] int64_t num_rows() const { return static_cast<int64_t>(row_starts.size()) - 1; }
 };
 
 /// One adapter's factors as the forward pass needs them; index = index into Model::sites().

@@ -63,7 +63,8 @@ class Translator {
     if (at_ + 1 >= in_.size()) return Refuse("a lone backslash at its end");
     const char c = in_[at_ + 1];
     at_ += 2;
-    constexpr std::string_view kWord = "\\p{L}\\p{M}\\p{Nd}\\p{Pc}";
+    constexpr std::string_view kWord =
+        "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\xB2\\xB3\\xB9\\xBC\\xBD\\xBE";
     switch (c) {
       case 's':
         out_ += "\\p{White_Space}";

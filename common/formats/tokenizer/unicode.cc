@@ -37,10 +37,15 @@ bool IsMark(char32_t code_point) {
   return category >= UTF8PROC_CATEGORY_MN && category <= UTF8PROC_CATEGORY_ME;
 }
 
-bool IsWordCharacter(char32_t code_point) {
-  if (code_point == 0x200C || code_point == 0x200D) return true;  // Join_Control
-  const auto category = Category(code_point);
-  return (category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_ND) ||
+bool IsWordCharacter(char32_t c) {
+  // Join_Control, and the circled and squared letters: symbols with the property Alphabetic.
+  if (c == 0x200C || c == 0x200D || (c >= 0x24B6 && c <= 0x24E9) ||
+      (c >= 0x1F130 && c <= 0x1F149) || (c >= 0x1F150 && c <= 0x1F169) ||
+      (c >= 0x1F170 && c <= 0x1F189)) {
+    return true;
+  }
+  const auto category = Category(c);
+  return (category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_NL) ||
          category == UTF8PROC_CATEGORY_PC;
 }
 

@@ -7,7 +7,8 @@ namespace weft {
 [[nodiscard]] bool IsNumeric(char32_t code_point);      // categories N*
 [[nodiscard]] bool IsPunctuation(char32_t code_point);  // categories P*, and all ASCII punctuation
 [[nodiscard]] bool IsMark(char32_t code_point);         // categories M*
-/// A regular expression's \w: letters, marks, decimal digits, connectors, joiners.
+/// A regular expression's \w: the property Alphabetic, marks, decimal digits,
+/// connectors, joiners (Unicode Technical Standard 18, annex C).
 [[nodiscard]] bool IsWordCharacter(char32_t code_point);
 
 }  // namespace weft

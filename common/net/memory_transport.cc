@@ -4,6 +4,7 @@
 
 #include "common/base/check.h"
 #include "common/base/limits.h"
+#include "common/base/result.h"
 #include "common/base/str.h"
 
 namespace weft {

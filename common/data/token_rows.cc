@@ -1,0 +1,177 @@
+#include "common/data/token_rows.h"
+
+#include <algorithm>
+
+#include "common/base/str.h"
+
+namespace weft {
+namespace {
+
+class RowTokenizer {
+ public:
+  RowTokenizer(const Tokenizer& tokenizer, const TokenizeOptions& options)
+      : tokenizer_(tokenizer), options_(options) {}
+
+  Result<TokenRow> Run(const Row& row) const {
+    if (row.kind == RowKind::kMessages || options_.chat) {
+      if (const auto messages = MessagesOf(row)) return Conversation(row, *messages);
+      return InvalidArgument(Str("[data] line ", row.line,
+                                 ": a text row is no conversation; leave out --chat, or give "
+                                 "prompt and completion"));
+    }
+    if (!tokenizer_.eos_id()) {
+      return InvalidArgument(
+          "[data] the tokenizer has no end-of-text token, which ends every row; name one as "
+          "eos_token in tokenizer_config.json");
+    }
+    return row.kind == RowKind::kText ? Text(row) : Prompted(row);
+  }
+
+ private:
+  TokenRow Prompted(const Row& row) const {
+    const RowText text = TextOf(row);
+    TokenRow out;
+    out.ids = tokenizer_.Encode(text.prompt, /*special=*/true);
+    out.labels.assign(out.ids.size(), kNoLabel);
+    std::vector<int32_t> completion = tokenizer_.Encode(text.completion, /*special=*/false);
+    completion.push_back(*tokenizer_.eos_id());
+    out.ids.insert(out.ids.end(), completion.begin(), completion.end());
+    out.labels.insert(out.labels.end(), completion.begin(), completion.end());
+    return out;
+  }
+
+  TokenRow Text(const Row& row) const {
+    TokenRow out;
+    out.ids = tokenizer_.Encode(TextOf(row).completion, /*special=*/true);
+    if (out.ids.empty() || out.ids.back() != *tokenizer_.eos_id()) {
+      out.ids.push_back(*tokenizer_.eos_id());
+    }
+    out.labels = out.ids;
+    out.labels.front() = kNoLabel;
+    return out;
+  }
+
+  // The ids are those of the whole text. Where a stretch begins among them is found by encoding the
+  // text up to there: as many ids as both encodings share lie before it, and an id that reaches
+  // over the border belongs to the later stretch.
+  Result<TokenRow> Conversation(const Row& row, const std::vector<ChatMessage>& messages) const {
+    if (!options_.chat_template) {
+      return InvalidArgument(Str("[data] line ", row.line,
+                                 ": the row is a conversation, but the model's folder has no chat "
+                                 "template; name one with --chat-template or model.chat_template"));
+    }
+    const Result<std::vector<ChatSegment>> segments = options_.chat_template->Render(
+        messages, /*add_generation_prompt=*/false,
+        {.bos = tokenizer_.bos_token(), .eos = tokenizer_.eos_token()});
+    if (!segments.ok()) return segments.status().Within(Str("[data] line ", row.line));
+    std::string text;
+    for (const ChatSegment& segment : *segments) text += segment.text;
+    TokenRow out;
+    out.ids = tokenizer_.Encode(text, /*special=*/false);
+    out.labels.assign(out.ids.size(), kNoLabel);
+    size_t end_byte = 0;
+    size_t begin = 0;
+    for (const ChatSegment& segment : *segments) {
+      end_byte += segment.text.size();
+      const size_t end =
+          end_byte == text.size() ? out.ids.size() : SharedIds(text.substr(0, end_byte), out.ids);
+      if (segment.assistant) {
+        for (size_t i = begin; i < end; ++i) out.labels[i] = out.ids[i];
+      }
+      begin = std::max(begin, end);
+    }
+    return out;
+  }
+
+  size_t SharedIds(const std::string& beginning, const std::vector<int32_t>& ids) const {
+    const std::vector<int32_t> head = tokenizer_.Encode(beginning, /*special=*/false);
+    const auto [a, b] = std::mismatch(head.begin(), head.end(), ids.begin(), ids.end());
+    return static_cast<size_t>(a - head.begin());
+  }
+
+  const Tokenizer& tokenizer_;
+  const TokenizeOptions& options_;
+};
+
+// Adds a row to what is used, or counts why it is not.
+void Take(TokenRow row, const TokenizeOptions& options, TokenRows& out) {
+  const auto max_len = static_cast<size_t>(options.max_len);
+  if (row.ids.size() > max_len) {
+    if (options.long_rows == "drop") {
+      ++out.summary.rows_dropped;
+      return;
+    }
+    row.ids.resize(max_len);
+    row.labels.resize(max_len);
+    ++out.summary.rows_cut;
+  }
+  const int64_t labels = row.num_labels();
+  if (labels == 0) {
+    ++out.summary.rows_without_label;
+    return;
+  }
+  ++out.summary.rows_used;
+  out.summary.tokens += row.ids.size();
+  out.summary.label_tokens += static_cast<uint64_t>(labels);
+  out.rows.push_back(std::move(row));
+}
+
+}  // namespace
+
+int64_t TokenRow::num_labels() const {
+  if (labels.empty()) return 0;
+  return std::count_if(labels.begin() + 1, labels.end(),
+                       [](int32_t label) { return label != kNoLabel; });
+}
+
+std::string DataSummary::Text(int64_t max_len) const {
+  std::string text = Str(rows_used, " rows, ", tokens, " tokens, ", label_tokens, " with a label");
+  const auto add = [&](uint64_t count, const std::string& what) {
+    if (count > 0) text += Str("; ", count, " rows ", what);
+  };
+  add(rows_cut, Str("cut at ", max_len, " tokens"));
+  add(rows_dropped, Str("dropped for being longer than ", max_len, " tokens"));
+  add(rows_without_label, "left out for having no label");
+  return text;
+}
+
+Status CheckLongRows(const std::string& rule) {
+  if (rule == "cut" || rule == "drop") return OkStatus();
+  return InvalidArgument(Str("[data] long_rows is \"", rule, "\", wanted \"cut\" or \"drop\""));
+}
+
+Result<std::optional<ChatTemplate>> ChooseChatTemplate(const std::string& name,
+                                                       const Tokenizer& tokenizer) {
+  std::optional<ChatTemplate> chosen;
+  if (!name.empty()) {
+    WEFT_TRY_ASSIGN(chosen, ChatTemplate::FromName(name));
+  } else if (tokenizer.chat_template()) {
+    WEFT_TRY_ASSIGN(chosen, ChatTemplate::Detect(*tokenizer.chat_template()));
+  }
+  return chosen;
+}
+
+Result<TokenRows> TokenizeRows(std::span<const Row> rows, const Tokenizer& tokenizer,
+                               const TokenizeOptions& options) {
+  WEFT_TRY(CheckLongRows(options.long_rows));
+  if (options.max_len < 2) {
+    return InvalidArgument(Str("[data] max_len is ", options.max_len,
+                               ", wanted at least 2: the first token of a row predicts nothing"));
+  }
+  const RowTokenizer row_tokenizer(tokenizer, options);
+  TokenRows out;
+  for (const Row& row : rows) {
+    ++out.summary.rows_read;
+    WEFT_TRY_ASSIGN(TokenRow tokens, row_tokenizer.Run(row));
+    Take(std::move(tokens), options, out);
+  }
+  if (out.rows.empty()) {
+    return InvalidArgument(Str("[data] no row is left to learn from: ", out.summary.rows_read,
+                               " read, ", out.summary.rows_dropped, " dropped for their length, ",
+                               out.summary.rows_without_label,
+                               " without a label within max_len = ", options.max_len));
+  }
+  return out;
+}
+
+}  // namespace weft

@@ -1,0 +1,82 @@
+#pragma once
+// TokenRows: training rows as token ids with a label each; what batches are made of. Plain data.
+//
+// Label alignment is transformers': labels[i] belongs to ids[i], the shift happens where a batch is
+// made, so the label of a row's first token never counts.
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "common/base/result.h"
+#include "common/formats/chat_template.h"
+#include "common/formats/jsonl_rows.h"
+#include "common/formats/tokenizer.h"
+
+namespace weft {
+
+inline constexpr int32_t kNoLabel = -100;
+
+struct TokenRow {
+  std::vector<int32_t> ids;
+  std::vector<int32_t> labels;  // as long as ids; kNoLabel: no loss
+
+  /// Labels that count.
+  [[nodiscard]] int64_t num_labels() const;
+};
+
+/// What became of a file's rows; printed before training and sent with updates.
+struct DataSummary {
+  uint64_t rows_read = 0;
+  uint64_t rows_used = 0;
+  uint64_t rows_cut = 0;            // were longer than max_len and lost their end
+  uint64_t rows_dropped = 0;        // were longer and left out ("drop")
+  uint64_t rows_without_label = 0;  // left out: nothing to learn from (after the cut)
+  uint64_t tokens = 0;              // of the rows used
+  uint64_t label_tokens = 0;
+
+  /// "1000 rows, 52103 tokens, 31876 with a label; 3 rows cut at 256 tokens".
+  [[nodiscard]] std::string Text(int64_t max_len) const;
+};
+
+struct TokenRows {
+  std::vector<TokenRow> rows;
+  DataSummary summary;
+};
+
+struct TokenizeOptions {
+  int64_t max_len = 0;                        // tokens of a row; must be positive
+  std::string long_rows = "cut";              // or "drop"
+  bool chat = false;                          // prompt rows through the chat template too
+  std::optional<ChatTemplate> chat_template;  // needed for messages and for `chat`
+};
+
+/// Rows with a prompt are prompt (with the tokenizer's special tokens) + completion (without) +
+/// eos, loss on completion and eos. Text rows are the text with special tokens + eos where it does
+/// not end with one, loss on all but the first token. Conversations follow the template, loss on
+/// what the assistant says and what ends it. kInvalidArgument: no row is left, no eos, no template
+/// (each with what to do).
+[[nodiscard]] Result<TokenRows> TokenizeRows(std::span<const Row> rows, const Tokenizer& tokenizer,
+                                             const TokenizeOptions& options);
+
+/// The template of that name, or where it is empty the one the tokenizer's folder says; nothing
+/// where neither does. An unknown one is an error.
+[[nodiscard]] Result<std::optional<ChatTemplate>> ChooseChatTemplate(const std::string& name,
+                                                                     const Tokenizer& tokenizer);
+
+/// "cut" or "drop"; anything else is kInvalidArgument.
+[[nodiscard]] Status CheckLongRows(const std::string& rule);
+
+/// One fixed batch of a batches file: {"split", "input_ids": [[…]], "labels": [[…]]}.
+struct FixedBatch {
+  std::string split;  // "train", "eval"
+  std::vector<TokenRow> rows;
+};
+/// Reads a file with one batch a line; ids must lie in [0, vocab_size). Errors name file and line.
+[[nodiscard]] Result<std::vector<FixedBatch>> ReadFixedBatches(const std::filesystem::path& path,
+                                                               int64_t vocab_size);
+
+}  // namespace weft

@@ -1,5 +1,6 @@
 #include "common/log/log.h"
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <mutex>
@@ -57,10 +58,17 @@ class SpdlogSink : public Sink {
   std::vector<spdlog::sink_ptr> sinks_;
 };
 
-bool NeedsQuotes(std::string_view value) {
-  return value.empty() || value.find_first_of(" \"=\n\t") != std::string_view::npos;
+bool IsControl(char c) {
+  const auto byte = static_cast<unsigned char>(c);
+  return byte < 0x20 || byte == 0x7F;
 }
 
+bool NeedsQuotes(std::string_view value) {
+  return value.empty() || value.find_first_of(" \"=") != std::string_view::npos ||
+         std::any_of(value.begin(), value.end(), IsControl);
+}
+
+// A value may be a peer's text: it must not be able to end the line or to speak to the terminal.
 void AppendValue(std::string& line, std::string_view value) {
   if (!NeedsQuotes(value)) {
     line += value;
@@ -68,9 +76,17 @@ void AppendValue(std::string& line, std::string_view value) {
   }
   line += '"';
   for (const char c : value) {
-    if (c == '"' || c == '\\') line += '\\';
-    if (c == '\n') {
+    if (c == '"' || c == '\\') {
+      line += '\\';
+      line += c;
+    } else if (c == '\n') {
       line += "\\n";
+    } else if (IsControl(c)) {
+      constexpr std::string_view kDigits = "0123456789abcdef";
+      const auto byte = static_cast<unsigned char>(c);
+      line += "\\x";
+      line += kDigits[byte >> 4];
+      line += kDigits[byte & 0xF];
     } else {
       line += c;
     }

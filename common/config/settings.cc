@@ -1,0 +1,330 @@
+// The single table of settings: key, place, description, rule. Defaults are those of settings.h,
+// round_plan.h and adapter_spec.h.
+
+#include "common/config/settings.h"
+
+#include <algorithm>
+#include <regex>
+
+#include "common/config/binding.h"
+
+namespace weft {
+namespace {
+
+constexpr Rule kAny;
+
+Rule AtLeast(double min) {
+  Rule rule;
+  rule.min = min;
+  return rule;
+}
+Rule Between(double min, double max) {
+  Rule rule = AtLeast(min);
+  rule.max = max;
+  return rule;
+}
+Rule Above(double min) {
+  Rule rule = AtLeast(min);
+  rule.above_min = true;
+  return rule;
+}
+Rule From(double min, double below) {
+  Rule rule = Between(min, below);
+  rule.below_max = true;
+  return rule;
+}
+Rule OneOf(std::vector<std::string_view> words) {
+  Rule rule;
+  rule.words = std::move(words);
+  return rule;
+}
+Rule Path() {
+  Rule rule;
+  rule.path = true;
+  return rule;
+}
+Rule Form(bool (*form)(const std::string&), std::string_view wanted) {
+  Rule rule;
+  rule.form = form;
+  rule.form_wanted = wanted;
+  return rule;
+}
+
+// Names become parts of file names and labels of logs.
+bool IsName(const std::string& text) {
+  static const std::regex kName("[A-Za-z0-9][A-Za-z0-9._-]{0,127}");
+  return std::regex_match(text, kName);
+}
+constexpr std::string_view kNameWanted =
+    "a name of letters, digits, dots, dashes and underscores, at most 128, the first a letter or "
+    "digit";
+
+bool IsDevice(const std::string& text) {
+  static const std::regex kDevice("auto|cpu|cuda(:[0-9]{1,3})?");
+  return std::regex_match(text, kDevice);
+}
+
+// Other transports would carry no CURVE security.
+bool IsTcp(const std::string& text) {
+  static const std::regex kTcp("tcp://[^/]+:([0-9]{1,5}|\\*)");
+  return std::regex_match(text, kTcp);
+}
+constexpr std::string_view kTcpWanted = "tcp://HOST:PORT";
+
+bool IsHostPort(const std::string& text) {
+  static const std::regex kHostPort("[^/]+:[0-9]{1,5}");
+  return std::regex_match(text, kHostPort);
+}
+
+void BindRun(std::vector<Binding>& t, Settings& s) {
+  t.push_back({"run", "name", &s.run.name, "Name of the run.", Form(IsName, kNameWanted)});
+  t.push_back({"run", "seed", &s.run.seed,
+               "Everything random follows from it: cohorts, shuffling, initial adapters.", kAny});
+  t.push_back({"run", "num-server-rounds", &s.run.num_server_rounds,
+               "Rounds of training; round 0 is the initial adapter.", Between(0, 1e9)});
+  t.push_back(
+      {"run", "dir", &s.run.dir, "Run folder of the aggregator; empty: `runs/NAME`.", Path()});
+  t.push_back({"run", "log-level", &s.run.log_level, "Least severe lines that are logged.",
+               OneOf({"debug", "info", "warn", "error", "off"})});
+}
+
+void BindModel(std::vector<Binding>& t, Settings& s) {
+  t.push_back({"model", "path", &s.model.path, "Folder of the base model in Hugging Face's layout.",
+               Path()});
+  t.push_back({"model", "base", &s.model.base,
+               "File that `weft init` wrote about the base model (hash, layers): with it the "
+               "aggregator needs no weights.",
+               Path()});
+  t.push_back({"model", "device", &s.model.device,
+               "Where to compute; `auto`: CUDA if there is one.",
+               Form(IsDevice, "auto, cpu, cuda or cuda:N")});
+  t.push_back({"model", "threads", &s.model.threads,
+               "Threads of one computation; 0: all cores (in the simulator: cores / workers).",
+               Between(0, 4096)});
+  t.push_back({"model", "chat-template", &s.model.chat_template,
+               "Template of `messages` rows; empty: the tokenizer's own.",
+               OneOf({"", "chatml", "llama2", "llama3", "mistral", "smollm2"})});
+}
+
+void BindAdapter(std::vector<Binding>& t, Settings& s) {
+  AdapterSpec& a = s.adapter;
+  const Rule rank = Between(1, static_cast<double>(limits::kRankMax));
+  t.push_back({"adapter", "method", &a.method, "Adapter method, a name of the registry.", kAny});
+  t.push_back({"adapter", "rank", &a.rank,
+               "Rank r of the factors; a client's own rank may differ (`client.rank`).", rank});
+  t.push_back(
+      {"adapter", "alpha", &a.alpha, "The adapter's output is scaled by alpha / r.", Above(0)});
+  t.push_back({"adapter", "rslora", &a.rslora, "Scale by alpha / √r instead.", kAny});
+  t.push_back(
+      {"adapter", "dropout", &a.dropout, "On the adapter's input, while training.", From(0, 1)});
+  t.push_back({"adapter", "target-modules", TargetsRef{&a.target_modules, &a.target_regex},
+               "Linear layers that carry the adapter.", kAny});
+  t.push_back({"adapter", "exclude-modules", &a.exclude_modules,
+               "Layers that do not, by the same matching; wins over target-modules.", kAny});
+  t.push_back({"adapter", "layers-to-transform", &a.layers_to_transform,
+               "Numbers of the layers to adapt; empty: all.", AtLeast(0)});
+  t.push_back({"adapter", "layers-pattern", &a.layers_pattern,
+               "Name of the list of layers in the model; empty: found by itself.", kAny});
+  t.push_back({"adapter", "rank-pattern", &a.rank_pattern,
+               "Rank of layers whose path ends in the pattern; the first that matches wins.",
+               rank});
+  t.push_back({"adapter", "alpha-pattern", &a.alpha_pattern, "The same for alpha.", Above(0)});
+  t.push_back({"adapter", "modules-to-save", &a.modules_to_save,
+               "Whole modules trained and shipped beside the factors.", kAny});
+  t.push_back({"adapter", "options", &a.options, "Settings that only one method knows.", kAny});
+}
+
+void BindTraining(std::vector<Binding>& t, Settings& s) {
+  LocalTraining& l = s.train;
+  t.push_back({"train", "objective", &l.objective, "Local objective: `sft` or `fedprox`.", kAny});
+  t.push_back(
+      {"train", "fedprox-mu", &l.fedprox_mu, "µ of fedprox's ½µ‖θ − θ_sent‖².", AtLeast(0)});
+  t.push_back({"train", "local-steps", &l.local_steps,
+               "Optimiser steps in a round; 0: local-epochs passes over the data.", AtLeast(0)});
+  t.push_back(
+      {"train", "local-epochs", &l.local_epochs, "Passes over the data in a round.", AtLeast(1)});
+  t.push_back(
+      {"train", "batch-size", &l.batch_size, "Rows per optimiser step.", Between(1, 1 << 20)});
+  t.push_back({"train", "micro-batch-size", &l.micro_batch_size,
+               "Rows per forward and backward pass; 0: planned from memory.", Between(0, 1 << 20)});
+  t.push_back({"train", "max-len", &l.max_len, "Tokens per row; 0: the model's context.",
+               Between(0, 1 << 24)});
+  t.push_back({"train", "packing", &l.packing,
+               "Pack rows without padding (attention stays within a row); false: pad.", kAny});
+  t.push_back({"train", "row-order", &l.row_order,
+               "`shuffle` by (seed, client, round), or `file`: as they come.",
+               OneOf({"shuffle", "file"})});
+  t.push_back({"train", "long-rows", &l.long_rows, "Rows over max-len are cut there, or dropped.",
+               OneOf({"cut", "drop"})});
+  t.push_back({"train", "dtype", &l.dtype, "Of the computation, whatever the stored type.",
+               OneOf({"float32", "bfloat16", "float16"})});
+  t.push_back({"train", "gradient-checkpointing", &l.gradient_checkpointing,
+               "Recompute activations in the backward pass: less memory, more time.", kAny});
+  t.push_back({"train", "optimizer", &l.optimizer, "Optimiser.", OneOf({"adamw"})});
+  t.push_back({"train", "lr", &l.lr, "Learning rate.", Above(0)});
+  t.push_back({"train", "beta1", &l.beta1, "AdamW's β₁.", From(0, 1)});
+  t.push_back({"train", "beta2", &l.beta2, "AdamW's β₂.", From(0, 1)});
+  t.push_back({"train", "eps", &l.eps, "AdamW's ε.", Above(0)});
+  t.push_back({"train", "weight-decay", &l.weight_decay, "Decoupled weight decay.", AtLeast(0)});
+  t.push_back(
+      {"train", "grad-clip", &l.grad_clip, "Largest global gradient norm; 0: none.", AtLeast(0)});
+  t.push_back({"train", "schedule", &l.schedule, "Of the learning rate, over all rounds together.",
+               OneOf({"constant", "linear", "cosine"})});
+  t.push_back({"train", "warmup-steps", &l.warmup_steps, "Steps over which the rate rises from 0.",
+               AtLeast(0)});
+  t.push_back({"train", "schedule-steps", &l.schedule_steps,
+               "Length of the decay; 0: steps per round × rounds.", AtLeast(0)});
+  t.push_back({"train", "keep-optimizer", &l.keep_optimizer,
+               "Keep AdamW's moments over rounds, where the basis is unchanged.", kAny});
+}
+
+void BindStrategy(std::vector<Binding>& t, Settings& s) {
+  t.push_back({"strategy", "name", &s.strategy.name,
+               "How updates are merged: `exact-svd`, `flora` or `fedavg`.", kAny});
+  t.push_back({"strategy", "global-rank", &s.strategy.global_rank,
+               "exact-svd: rank kept; 0: the largest of any client.",
+               Between(0, static_cast<double>(limits::kRankMax))});
+  t.push_back({"strategy", "energy", &s.strategy.energy,
+               "exact-svd: keep the least rank with this share of Σσ²; 0: global-rank decides.",
+               Between(0, 1)});
+  t.push_back({"strategy", "carry", &s.strategy.carry,
+               "exact-svd: carry the tail that clients of low rank were not sent.", kAny});
+  t.push_back({"strategy", "slots", &s.strategy.slots,
+               "exact-svd: which slots a client of low rank trains.", kAny});
+  t.push_back({"strategy", "split", &s.strategy.split,
+               "exact-svd: singular values go to B, or √ of them to both factors.",
+               OneOf({"left", "balanced"})});
+  t.push_back({"strategy", "stack-budget-mb", &s.strategy.stack_budget_mb,
+               "flora: the frozen stack is recompressed beyond this.", AtLeast(1)});
+  t.push_back({"wire", "codec", &s.codec, "Precision of updates on the wire.", kAny});
+}
+
+void BindCohort(std::vector<Binding>& t, Settings& s) {
+  CohortSettings& c = s.cohort;
+  t.push_back({"cohort", "fraction-train", &c.fraction_train,
+               "Share of the members asked to train in a round.", Between(0, 1)});
+  t.push_back({"cohort", "fraction-evaluate", &c.fraction_evaluate,
+               "Share of the members asked to evaluate each version.", Between(0, 1)});
+  t.push_back({"cohort", "min-train-nodes", &c.min_train_nodes,
+               "At least this many train, whatever fraction-train says.",
+               Between(1, static_cast<double>(limits::kPeersMax))});
+  t.push_back({"cohort", "min-available-nodes", &c.min_available_nodes,
+               "Members that must be there before a round opens.",
+               Between(1, static_cast<double>(limits::kPeersMax))});
+  t.push_back({"cohort", "quorum", &c.quorum,
+               "Share of the cohort whose updates let a round close at its deadline.",
+               Between(0, 1)});
+  t.push_back({"cohort", "deadline-s", &c.deadline_s, "Seconds a round may take.", Above(0)});
+  t.push_back({"cohort", "grace-s", &c.grace_s,
+               "Seconds that stragglers are waited for once the quorum is reached; 0: until the "
+               "deadline.",
+               AtLeast(0)});
+  t.push_back({"cohort", "evaluate-deadline-s", &c.evaluate_deadline_s,
+               "Seconds that evaluations are waited for.", Above(0)});
+  t.push_back({"cohort", "join-deadline-s", &c.join_deadline_s,
+               "Seconds to wait for min-available-nodes before the run fails; 0: for ever.",
+               AtLeast(0)});
+  t.push_back({"cohort", "max-examples", &c.max_examples,
+               "num-examples of one client counts at most this much.",
+               Between(1, static_cast<double>(limits::kExamplesMax))});
+  t.push_back({"cohort", "weighting", &c.weighting, "Weight of an update in the mean.",
+               OneOf({"examples", "tokens", "uniform"})});
+  t.push_back({"cohort", "update-norm-max", &c.update_norm_max,
+               "An update with a larger ‖ΔW − sent‖ is refused; 0: no bound.", AtLeast(0)});
+  t.push_back({"cohort", "round-retries", &c.round_retries,
+               "Further tries of a round that misses its quorum, before the run fails.",
+               Between(0, 1000)});
+  t.push_back({"evaluate", "data", &s.evaluate.data,
+               "JSONL rows on which the aggregator evaluates each version; empty: it does not.",
+               Path()});
+  t.push_back({"evaluate", "max-rows", &s.evaluate.max_rows, "Rows used; 0: all.", AtLeast(0)});
+  t.push_back({"evaluate", "batch-size", &s.evaluate.batch_size, "Rows per forward pass.",
+               Between(1, 1 << 20)});
+}
+
+void BindServer(std::vector<Binding>& t, Settings& s) {
+  ServerSettings& v = s.server;
+  t.push_back(
+      {"server", "bind", &v.bind, "Address the aggregator listens on.", Form(IsTcp, kTcpWanted)});
+  t.push_back({"server", "address", &v.address, "Address clients connect to; empty: bind.",
+               Form(IsTcp, kTcpWanted)});
+  t.push_back({"server", "secret-key", &v.secret_key,
+               "The aggregator's key file (mode 0600), from `weft keys new`.", Path()});
+  t.push_back({"server", "public-key", &v.public_key,
+               "The aggregator's public key, as text or file; for clients.", Path()});
+  t.push_back({"server", "allow-list", &v.allow_list,
+               "File of clients' keys and names, re-read while running.", Path()});
+  t.push_back({"server", "heartbeat-s", &v.heartbeat_s, "Seconds between a client's heartbeats.",
+               Between(0.01, 3600)});
+  t.push_back({"server", "gone-after-s", &v.gone_after_s,
+               "Seconds of silence after which a peer is taken for gone.", Between(0.02, 86400)});
+  t.push_back({"server", "uploads-at-once", &v.uploads_at_once, "Updates pulled at the same time.",
+               Between(1, 4096)});
+  t.push_back({"server", "metrics-bind", &v.metrics_bind,
+               "HOST:PORT for Prometheus; empty: no metrics.", Form(IsHostPort, "HOST:PORT")});
+}
+
+void BindSim(std::vector<Binding>& t, Settings& s) {
+  SimSettings& m = s.sim;
+  t.push_back({"sim", "clients", &m.clients,
+               "Virtual clients made by partitioning `data`; 0: the [[client]] tables.",
+               Between(0, 1e6)});
+  t.push_back({"sim", "data", &m.data, "JSONL rows to partition.", Path()});
+  t.push_back({"sim", "partition", &m.partition, "How rows are given to clients.",
+               OneOf({"iid", "round-robin", "dirichlet", "field", "shard", "size"})});
+  t.push_back({"sim", "field", &m.field, "Field of the rows, for dirichlet and field.", kAny});
+  t.push_back(
+      {"sim", "dirichlet-alpha", &m.dirichlet_alpha, "Small: clients differ much.", Above(0)});
+  t.push_back({"sim", "shards-per-client", &m.shards_per_client, "For shard.", AtLeast(1)});
+  t.push_back({"sim", "eval-rows", &m.eval_rows,
+               "First rows of data kept for evaluation on the aggregator.", AtLeast(0)});
+  t.push_back({"sim", "ranks", &m.ranks, "Given to clients in turn; empty: adapter.rank.",
+               Between(1, static_cast<double>(limits::kRankMax))});
+  t.push_back({"sim", "workers", &m.workers, "Threads that train clients; 0: all cores.",
+               Between(0, 4096)});
+  t.push_back({"sim", "world", &m.world,
+               "`virtual`: simulated time and network; `inproc`: real time, queues.",
+               OneOf({"virtual", "inproc"})});
+  t.push_back({"sim", "latency-ms", &m.latency_ms, "Of a message, one way.", AtLeast(0)});
+  t.push_back({"sim", "bandwidth-mbps", &m.bandwidth_mbps, "Of a client's link.", Above(0)});
+  t.push_back(
+      {"sim", "step-cost-ms", &m.step_cost_ms, "Modelled time of one optimiser step.", AtLeast(0)});
+  t.push_back({"sim", "memory-mb", &m.memory_mb,
+               "Refuse to start if the plan needs more; 0: 90 % of what is free.", AtLeast(0)});
+}
+
+}  // namespace
+
+std::vector<Binding> BindSettings(Settings& settings) {
+  std::vector<Binding> table;
+  BindRun(table, settings);
+  BindModel(table, settings);
+  BindAdapter(table, settings);
+  BindTraining(table, settings);
+  BindStrategy(table, settings);
+  BindCohort(table, settings);
+  BindServer(table, settings);
+  BindSim(table, settings);
+  return table;
+}
+
+std::vector<Binding> BindClient(ClientSettings& c) {
+  Rule rank = Between(1, static_cast<double>(limits::kRankMax));
+  rank.words = {"auto"};
+  return {
+      {"client", "name", &c.name, "The site's name, as in the aggregator's allow-list.",
+       Form(IsName, kNameWanted)},
+      {"client", "data", &c.data, "Training rows, JSONL.", Path()},
+      {"client", "valid", &c.valid, "Validation rows; empty: the last valid-fraction of data.",
+       Path()},
+      {"client", "valid-fraction", &c.valid_fraction,
+       "Share of data, its last rows, kept out of training.", From(0, 1)},
+      {"client", "rank", NumberOrWordRef{&c.rank},
+       "Largest rank this site trains; `auto`: planned from memory and link speed.", rank},
+      {"client", "secret-key", &c.secret_key, "The site's key file (mode 0600).", Path()},
+      {"client", "dir", &c.dir, "Folder of local state; empty: `client-NAME`.", Path()},
+      {"client", "max-rows", &c.max_rows, "Training rows used; 0: all.", AtLeast(0)},
+  };
+}
+
+}  // namespace weft

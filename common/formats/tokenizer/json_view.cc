@@ -20,7 +20,8 @@ bool JsonView::is_object() const { return Node(node_).is_object(); }
 bool JsonView::is_array() const { return Node(node_).is_array(); }
 
 Status JsonView::Error(std::string_view message) const {
-  return InvalidArgument(Str(path_, ": ", message));
+  const bool at_root = path_.ends_with(' ');
+  return InvalidArgument(Str(path_, at_root ? "" : ": ", message));
 }
 
 Status JsonView::Wanted(std::string_view type) const {

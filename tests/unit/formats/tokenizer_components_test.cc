@@ -1,0 +1,296 @@
+// Each component of tokenizer.json by itself, on texts small enough to follow by hand.
+// same JSON.
+
+#include <gtest/gtest.h>
+
+#include "common/formats/tokenizer/added_tokens.h"
+#include "common/formats/tokenizer/decoder.h"
+#include "common/formats/tokenizer/normalizer.h"
+#include "common/formats/tokenizer/post_processor.h"
+#include "common/formats/tokenizer/pre_tokenizer.h"
+#include "common/formats/tokenizer/token_model.h"
+#include "common/formats/tokenizer/unicode.h"
+#include "tests/unit/formats/tokenizer_fixture.h"
+
+namespace weft {
+namespace {
+
+using Texts = std::vector<std::string>;
+
+std::string Normalize(const Json& json, std::string text) {
+  const JsonDocument document = Parsed(json);
+  auto normalizer = ReadNormalizer(document.root());
+  EXPECT_TRUE(normalizer.ok()) << normalizer.status();
+  if (normalizer.ok()) (*normalizer)->Apply(text);
+  return text;
+}
+
+Texts Cut(const Json& json, const std::string& text, bool at_start = true) {
+  const JsonDocument document = Parsed(json);
+  auto pre_tokenizer = ReadPreTokenizer(document.root());
+  EXPECT_TRUE(pre_tokenizer.ok()) << pre_tokenizer.status();
+  Texts out;
+  if (!pre_tokenizer.ok()) return out;
+  Words words{text, {{{0, text.size()}, at_start}}};
+  (*pre_tokenizer)->Apply(words);
+  for (const auto& word : words.list) {
+    out.push_back(words.text.substr(word.range.begin, word.range.end - word.range.begin));
+  }
+  return out;
+}
+
+std::string Decoded(const Json& json, Texts pieces) {
+  const JsonDocument document = Parsed(json);
+  auto decoder = ReadDecoder(document.root());
+  EXPECT_TRUE(decoder.ok()) << decoder.status();
+  if (decoder.ok()) (*decoder)->Apply(pieces);
+  std::string text;
+  for (const std::string& piece : pieces) text += piece;
+  return text;
+}
+
+Ids Tokenize(const Json& json, const std::string& word) {
+  const JsonDocument document = Parsed(json);
+  auto model = ReadTokenModel(document.root());
+  EXPECT_TRUE(model.ok()) << model.status();
+  Ids ids;
+  if (model.ok()) (*model)->Tokenize(word, ids);
+  return ids;
+}
+
+Json Split(const std::string& regex, const std::string& behavior, bool invert = false) {
+  return {{"type", "Split"},
+          {"pattern", {{"Regex", regex}}},
+          {"behavior", behavior},
+          {"invert", invert}};
+}
+
+TEST(NormalizerTest, UnicodeFormsComposeAndDecompose) {
+  EXPECT_EQ(Normalize({{"type", "NFC"}}, "e\u0301 ﬁ"), "é ﬁ");
+  EXPECT_EQ(Normalize({{"type", "NFD"}}, "é ﬁ"), "e\u0301 ﬁ");
+  EXPECT_EQ(Normalize({{"type", "NFKC"}}, "e\u0301 ﬁ Ａ ½"), "é fi A 1⁄2");
+  EXPECT_EQ(Normalize({{"type", "NFKD"}}, "é ﬁ"), "e\u0301 fi");
+  EXPECT_EQ(Normalize({{"type", "NFC"}}, std::string("a\0b\u0301", 5)),
+            std::string("a\0b\u0301", 5));
+  EXPECT_EQ(Normalize({{"type", "NFC"}}, "각"), "각") << "Hangul composes by rule";
+}
+
+TEST(NormalizerTest, CaseAccentsAndBlanks) {
+  EXPECT_EQ(Normalize({{"type", "Lowercase"}}, "ÄΣIİ"), "äσii\u0307");
+  const Json accents = {{"type", "Sequence"},
+                        {"normalizers", {{{"type", "NFD"}}, {{"type", "StripAccents"}}}}};
+  EXPECT_EQ(Normalize(accents, "Crème brûlée"), "Creme brulee");
+  EXPECT_EQ(Normalize({{"type", "Nmt"}}, "a\u0001b\tc\u200Bd"), "ab c d");
+  EXPECT_EQ(
+      Normalize({{"type", "Strip"}, {"strip_left", true}, {"strip_right", false}}, " \u3000a "),
+      "a ");
+  EXPECT_EQ(Normalize({{"type", "Strip"}, {"strip_left", true}, {"strip_right", true}}, " \n "),
+            "");
+}
+
+TEST(NormalizerTest, ReplacePrependAndByteLevel) {
+  EXPECT_EQ(
+      Normalize({{"type", "Replace"}, {"pattern", {{"String", "aa"}}}, {"content", "b"}}, "aaaaa"),
+      "bba");
+  EXPECT_EQ(Normalize({{"type", "Replace"}, {"pattern", {{"Regex", " {2,}"}}}, {"content", " "}},
+                      "a   b"),
+            "a b");
+  EXPECT_EQ(Normalize({{"type", "Prepend"}, {"prepend", "▁"}}, "a"), "▁a");
+  EXPECT_EQ(Normalize({{"type", "Prepend"}, {"prepend", "▁"}}, ""), "") << "nothing before nothing";
+  EXPECT_EQ(Normalize({{"type", "ByteLevel"}}, " é"), "ĠÃ©");
+}
+
+TEST(SplitTest, BehavioursDecideWhereMatchesGo) {
+  const std::string text = "the-final--countdown";
+  EXPECT_EQ(Cut(Split("-", "Removed"), text), (Texts{"the", "final", "countdown"}));
+  EXPECT_EQ(Cut(Split("-", "Isolated"), text), (Texts{"the", "-", "final", "-", "-", "countdown"}));
+  EXPECT_EQ(Cut(Split("-", "MergedWithPrevious"), text),
+            (Texts{"the-", "final-", "-", "countdown"}));
+  EXPECT_EQ(Cut(Split("-", "MergedWithNext"), text), (Texts{"the", "-final", "-", "-countdown"}));
+  EXPECT_EQ(Cut(Split("-", "Contiguous"), text), (Texts{"the", "-", "final", "--", "countdown"}));
+  EXPECT_EQ(Cut(Split("-", "Removed", true), text), (Texts{"-", "-", "-"}));
+  EXPECT_EQ(Cut(Split("[a-z]+", "Isolated", true), "ab--c"), (Texts{"ab", "--", "c"}));
+  EXPECT_EQ(Cut(Split("x*", "Isolated"), "axb"), (Texts{"a", "x", "b"})) << "empty matches";
+}
+
+TEST(PreTokenizerTest, TheSplitPatternsOfTheCommonFamilies) {
+  const std::string llama3 =
+      R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+  EXPECT_EQ(Cut(Split(llama3, "Isolated"), "It'S 12345 l\u00F6sbar!!\n\n  ja"),
+            (Texts{"It", "'S", " ", "123", "45", " l\u00F6sbar", "!!\n\n", " ", " ja"}));
+  const Json gpt2 = {{"type", "ByteLevel"}, {"add_prefix_space", false}};
+  EXPECT_EQ(Cut(gpt2, "It's 123  x\n"), (Texts{"It", "'s", "Ġ123", "Ġ", "Ġx", "Ċ"}));
+  const Json smollm = {
+      {"type", "Sequence"},
+      {"pretokenizers", {{{"type", "Digits"}, {"individual_digits", true}}, gpt2}}};
+  EXPECT_EQ(Cut(smollm, "a 12"), (Texts{"a", "Ġ", "1", "2"}));
+  EXPECT_EQ(Cut({{"type", "ByteLevel"}, {"add_prefix_space", true}}, "a b"), (Texts{"Ġa", "Ġb"}));
+  EXPECT_EQ(Cut({{"type", "ByteLevel"}, {"add_prefix_space", true}, {"use_regex", false}}, " a b"),
+            (Texts{"ĠaĠb"}));
+}
+
+TEST(PreTokenizerTest, MetaspaceMarksBlanks) {
+  const auto metaspace = [](const char* scheme, bool split) {
+    return Json{
+        {"type", "Metaspace"}, {"replacement", "▁"}, {"prepend_scheme", scheme}, {"split", split}};
+  };
+  EXPECT_EQ(Cut(metaspace("always", true), "a b  c", false), (Texts{"▁a", "▁b", "▁", "▁c"}));
+  EXPECT_EQ(Cut(metaspace("first", true), "a b", false), (Texts{"a", "▁b"}));
+  EXPECT_EQ(Cut(metaspace("first", true), "a b", true), (Texts{"▁a", "▁b"}));
+  EXPECT_EQ(Cut(metaspace("never", false), "a b"), (Texts{"a▁b"}));
+  EXPECT_EQ(Cut(metaspace("always", false), " a"), (Texts{"▁a"})) << "one is enough";
+  EXPECT_EQ(Cut({{"type", "Metaspace"}, {"add_prefix_space", false}}, "a"), (Texts{"a"}));
+}
+
+TEST(PreTokenizerTest, ClassesOfCharacters) {
+  EXPECT_EQ(Cut({{"type", "Whitespace"}}, "Ab_1 (c)…²"), (Texts{"Ab_1", "(", "c", ")…²"}));
+  EXPECT_EQ(Cut({{"type", "WhitespaceSplit"}}, "a,b\u3000c"), (Texts{"a,b", "c"}));
+  EXPECT_EQ(Cut({{"type", "Punctuation"}}, "a,$b"), (Texts{"a", ",", "$", "b"}));
+  EXPECT_EQ(Cut({{"type", "Punctuation"}, {"behavior", "Contiguous"}}, "a,$b"),
+            (Texts{"a", ",$", "b"}));
+  EXPECT_EQ(Cut({{"type", "CharDelimiterSplit"}, {"delimiter", "é"}}, "aéb"), (Texts{"a", "b"}));
+  EXPECT_EQ(Cut({{"type", "Digits"}, {"individual_digits", false}}, "a12Ⅷb"),
+            (Texts{"a", "12Ⅷ", "b"}));
+  EXPECT_TRUE(IsWordCharacter(0x24B6)) << "a circled letter is alphabetic";
+  EXPECT_FALSE(IsWhitespace(0x180E)) << "a separator until Unicode 6.3";
+}
+
+TEST(RegexTest, OnigurumaIsRewrittenForPcre2) {
+  const auto rewritten = [](std::string_view pattern) { return FromOniguruma(pattern).value(); };
+  EXPECT_EQ(rewritten("\\s[^\\S]"), "\\p{White_Space}[^\\P{White_Space}]");
+  EXPECT_EQ(rewritten("(?m:.)(?i-m:a)(?=b)"), "(?s:.)(?i-s:a)(?=b)");
+  EXPECT_EQ(rewritten("\\h[\\hx]"), "[0-9a-fA-F][0-9a-fA-Fx]");
+  EXPECT_EQ(rewritten("[]a][^]a]"), "[\\]a][^\\]a]");
+  EXPECT_EQ(rewritten("[[:alpha:]x]\\p{L}++"), "[[:alpha:]x]\\p{L}++");
+  for (const char* pattern :
+       {"[a[b]]", "[a&&b]", "a{1,2}+", "(*FAIL)", "[\\W]", "[\\H]", "a\\", "[[:x"}) {
+    auto refused = FromOniguruma(pattern);
+    ASSERT_FALSE(refused.ok()) << pattern;
+    EXPECT_NE(refused.status().message().find("not supported"), std::string::npos);
+  }
+}
+
+TEST(RegexTest, MatchesDoNotOverlapAndEmptyOnesAreSkipped) {
+  const auto found = [](std::string_view pattern, std::string_view text) {
+    std::vector<TextRange> ranges;
+    Regex::Compile(pattern).value().FindAll(text, ranges);
+    return ranges;
+  };
+  EXPECT_EQ(found("aa", "aaaaa"), (std::vector<TextRange>{{0, 2}, {2, 4}}));
+  EXPECT_EQ(found("b*", "aébb"), (std::vector<TextRange>{{3, 5}}));
+  EXPECT_EQ(found("^x$", "x\nx"), (std::vector<TextRange>{{0, 1}, {2, 3}})) << "lines, as in Ruby";
+  EXPECT_TRUE(found("\\s", "\u180E").empty());
+  EXPECT_EQ(found("\\w+", "a\u0301_½").size(), 1u);
+  // 8 MB of blanks exhaust the machine stack that compiled patterns have, not the interpreter's
+  // heap.
+  EXPECT_EQ(found("(?:a|b| )+", std::string(1 << 16, ' ')).size(), 1u);
+  EXPECT_FALSE(Regex::Compile("\\C").ok()) << "half a character";
+  EXPECT_FALSE(Regex::Compile(std::string(100'000, 'a')).ok());
+}
+
+TEST(DecoderTest, ByteTokensBecomeText) {
+  EXPECT_EQ(Decoded({{"type", "ByteLevel"}}, {"ĠÃ", "©", "日"}), " é日") << "an added token stays";
+  EXPECT_EQ(Decoded({{"type", "ByteFallback"}}, {"<0xE6>", "<0x97>", "<0xA5>", "a"}), "日a");
+  EXPECT_EQ(Decoded({{"type", "ByteFallback"}}, {"<0xE6>", "<0x97>", "a"}), "\uFFFD\uFFFDa");
+  EXPECT_EQ(Decoded({{"type", "ByteFallback"}}, {"<0xG0>", "<0x1>"}), "<0xG0><0x1>");
+}
+
+TEST(DecoderTest, EachKindPutsItsBlanksBack) {
+  const Json llama = {{"type", "Sequence"},
+                      {"decoders",
+                       {{{"type", "Replace"}, {"pattern", {{"String", "▁"}}}, {"content", " "}},
+                        {{"type", "ByteFallback"}},
+                        {{"type", "Fuse"}},
+                        {{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}}}}};
+  EXPECT_EQ(Decoded(llama, {"▁▁a", "▁b", "<0x0A>"}), " a b\n");
+  EXPECT_EQ(Decoded({{"type", "Metaspace"}, {"prepend_scheme", "always"}}, {"▁a", "▁b"}), "a b");
+  EXPECT_EQ(Decoded({{"type", "Metaspace"}, {"prepend_scheme", "never"}}, {"▁a", "▁b"}), " a b");
+  EXPECT_EQ(Decoded({{"type", "BPEDecoder"}, {"suffix", "</w>"}}, {"a", "b</w>", "c</w>"}), "ab c");
+  EXPECT_EQ(Decoded({{"type", "WordPiece"}, {"prefix", "##"}, {"cleanup", true}},
+                    {"do", "##es", "n't", "."}),
+            "doesn't.");
+  EXPECT_EQ(Decoded({{"type", "Strip"}, {"content", "x"}, {"start", 1}, {"stop", 2}}, {"xxaxxx"}),
+            "xax");
+}
+
+TEST(PostProcessorTest, TemplatesAndSequencesWrapTheIds) {
+  const Json wrap = {{"type", "TemplateProcessing"},
+                     {"single",
+                      {{{"SpecialToken", {{"id", "B"}}}},
+                       {{"Sequence", {{"id", "A"}}}},
+                       {{"SpecialToken", {{"id", "E"}}}},
+                       {{"SpecialToken", {{"id", "E"}}}}}},
+                     {"special_tokens", {{"B", {{"ids", {7, 8}}}}, {"E", {{"ids", {9}}}}}}};
+  const Json outer = {{"type", "BertProcessing"}, {"sep", {"s", 2}}, {"cls", {"c", 1}}};
+  const JsonDocument document =
+      Parsed({{"type", "Sequence"}, {"processors", {{{"type", "ByteLevel"}}, wrap, outer}}});
+  auto read = ReadPostProcessor(document.root());
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ(read->before, (Ids{1, 7, 8}));
+  EXPECT_EQ(read->after, (Ids{9, 9, 2}));
+}
+
+TEST(BpeTest, WhatTheVocabularyLacksIsBytesOrUnknownOrDropped) {
+  Json model = {{"type", "BPE"},
+                {"vocab", {{"<unk>", 0}, {"a", 1}, {"<0xC3>", 2}, {"<0xA9>", 3}}},
+                {"merges", Json::array()},
+                {"unk_token", "<unk>"}};
+  EXPECT_EQ(Tokenize(model, "aééa"), (Ids{1, 0, 0, 1}));
+  model["fuse_unk"] = true;
+  EXPECT_EQ(Tokenize(model, "aééa"), (Ids{1, 0, 1}));
+  model["byte_fallback"] = true;
+  EXPECT_EQ(Tokenize(model, "aé日"), (Ids{1, 2, 3, 0})) << "日's bytes are not all there";
+  model["unk_token"] = nullptr;
+  EXPECT_EQ(Tokenize(model, "日a"), Ids{1});
+}
+
+TEST(BpeTest, PrefixesAndSuffixesMarkThePlaceInTheWord) {
+  const Json suffix = {{"type", "BPE"},
+                       {"vocab", {{"a", 0}, {"b", 1}, {"b</w>", 2}, {"ab</w>", 3}}},
+                       {"merges", {"a b</w>"}},
+                       {"end_of_word_suffix", "</w>"}};
+  EXPECT_EQ(Tokenize(suffix, "ab"), Ids{3});
+  EXPECT_EQ(Tokenize(suffix, "bab"), (Ids{1, 3}));
+  const Json prefix = {{"type", "BPE"},
+                       {"vocab", {{"a", 0}, {"##b", 1}, {"ab", 2}, {"##a", 3}, {"##ba", 4}}},
+                       {"merges", {"##b ##a", "a ##b"}},
+                       {"continuing_subword_prefix", "##"}};
+  EXPECT_EQ(Tokenize(prefix, "ab"), Ids{2});
+  EXPECT_EQ(Tokenize(prefix, "aba"), (Ids{0, 4}));
+}
+
+// Where a merge takes a blank in on its right, words may not be cut at blanks.
+TEST(BpeTest, BlanksInsideTokensAreRespected) {
+  Json model = {{"type", "BPE"},
+                {"vocab", {{"▁", 0}, {"a", 1}, {"▁a", 2}, {"a▁", 3}, {"▁▁", 4}}},
+                {"merges", {"▁ a", "▁ ▁"}}};
+  EXPECT_EQ(Tokenize(model, "▁a▁▁a"), (Ids{2, 0, 2}));
+  model["merges"] = {"a ▁", "▁ ▁"};
+  EXPECT_EQ(Tokenize(model, "▁a▁▁a"), (Ids{0, 3, 0, 1}));
+}
+
+std::vector<std::pair<int32_t, std::string>> Found(const AddedTokens& tokens,
+                                                   const std::string& text) {
+  std::vector<std::pair<int32_t, std::string>> out;
+  for (const TokenOrText& part : tokens.Split(text, false)) {
+    out.emplace_back(part.id, text.substr(part.range.begin, part.range.end - part.range.begin));
+  }
+  return out;
+}
+
+TEST(AddedTokensTest, BlanksAndWordsAroundThem) {
+  using Parts = std::vector<std::pair<int32_t, std::string>>;
+  const AddedTokens tokens({{.content = "<l>", .id = 1, .lstrip = true},
+                            {.content = "<r>", .id = 2, .rstrip = true},
+                            {.content = "word", .id = 3, .single_word = true}},
+                           nullptr);
+  EXPECT_EQ(Found(tokens, "a  <l> b"), (Parts{{-1, "a"}, {1, "  <l>"}, {-1, " b"}}));
+  EXPECT_EQ(Found(tokens, "a <r>\n\u3000b"), (Parts{{-1, "a "}, {2, "<r>\n\u3000"}, {-1, "b"}}));
+  EXPECT_EQ(Found(tokens, "<r> <l>"), (Parts{{2, "<r> "}, {1, "<l>"}}));
+  EXPECT_EQ(Found(tokens, "word swords word!"),
+            (Parts{{3, "word"}, {-1, " swords "}, {3, "word"}, {-1, "!"}}));
+  EXPECT_TRUE(Found(tokens, "").empty());
+}
+
+}  // namespace
+}  // namespace weft

@@ -1,0 +1,177 @@
+// tokenizer.model: a small sentencepiece model, written here field by field, whole and damaged.
+
+#include <cstring>
+
+#include "common/base/random.h"
+#include "common/formats/tokenizer/sentence_piece_proto.h"
+#include "tests/unit/formats/tokenizer_fixture.h"
+
+namespace weft {
+namespace {
+
+std::string Varint(uint64_t value) {
+  std::string out;
+  for (; value >= 0x80; value >>= 7) out += static_cast<char>(static_cast<uint8_t>(value | 0x80));
+  return out + static_cast<char>(value);
+}
+
+std::string Number(uint64_t field, uint64_t value) { return Varint(field << 3) + Varint(value); }
+
+std::string Bytes(uint64_t field, const std::string& bytes) {
+  return Varint((field << 3) | 2) + Varint(bytes.size()) + bytes;
+}
+
+constexpr uint64_t kNormal = 1, kUnknown = 2, kControl = 3;
+
+std::string Piece(const std::string& text, float score, uint64_t type) {
+  std::string bits(4, '\0');
+  std::memcpy(bits.data(), &score, 4);
+  return Bytes(1, Bytes(1, text) + Varint((2 << 3) | 5) + bits + Number(3, type));
+}
+
+// A BPE model: <unk>, <s>, </s>, then tokens of which the better score merges first.
+std::string Model(const std::string& charsmap = "", bool dummy_prefix = true) {
+  std::string model =
+      Piece("<unk>", 0, kUnknown) + Piece("<s>", 0, kControl) + Piece("</s>", 0, kControl);
+  float score = 0;
+  for (const char* text : {"▁a", "ab", "▁ab", "▁", "a", "b"})
+    model += Piece(text, score--, kNormal);
+  const std::string trainer = Number(3, 2);  // model_type: BPE
+  std::string normalizer = Bytes(1, "identity");
+  if (!charsmap.empty()) normalizer += Bytes(2, charsmap);
+  normalizer += Number(3, dummy_prefix ? 1 : 0) + Number(4, 0) + Number(5, 1);
+  return model + Bytes(2, trainer) + Bytes(3, normalizer);
+}
+
+class SentencePieceTest : public TokenizerFolderTest {
+ protected:
+  std::unique_ptr<Tokenizer> LoadModel(const std::string& model) {
+    Write("tokenizer.model", model);
+    return Load();
+  }
+};
+
+TEST_F(SentencePieceTest, TheLibraryEncodesAndBosIsAddedWhereAsked) {
+  auto tokenizer = LoadModel(Model());
+  ASSERT_TRUE(tokenizer);
+  EXPECT_EQ(tokenizer->vocab_size(), 9);
+  EXPECT_EQ(tokenizer->Encode("a b", false), (Ids{3, 6, 8}));
+  EXPECT_EQ(tokenizer->Encode("ab", true), (Ids{1, 5}));
+  EXPECT_EQ(tokenizer->Encode("", true), Ids{1});
+  EXPECT_EQ(tokenizer->Decode(Ids{1, 3, 6, 8, 2}, true), "a b");
+  Write("tokenizer_config.json",
+        Json{{"add_bos_token", false}, {"add_eos_token", true}, {"eos_token", "</s>"}});
+  tokenizer = Load();
+  ASSERT_TRUE(tokenizer);
+  EXPECT_EQ(tokenizer->Encode("a", true), (Ids{3, 2}));
+  EXPECT_EQ(tokenizer->eos_id(), 2);
+}
+
+TEST_F(SentencePieceTest, ControlTokensInTheTextAreTokensAsHuggingFaceHasThem) {
+  auto tokenizer = LoadModel(Model());
+  ASSERT_TRUE(tokenizer);
+  EXPECT_EQ(tokenizer->Encode("<s>a</s>", false), (Ids{1, 3, 2}));
+  EXPECT_EQ(tokenizer->TokenToId("</s>"), 2);
+  EXPECT_EQ(tokenizer->TokenToId("zzz"), std::nullopt);
+  EXPECT_EQ(tokenizer->IdToToken(3), "▁a");
+  EXPECT_EQ(tokenizer->IdToToken(9), "");
+}
+
+TEST_F(SentencePieceTest, TheFoldersAddedTokensAreOnTop) {
+  Write("added_tokens.json", Json{{"<|im_end|>", 9}, {"</s>", 77}});
+  Write("tokenizer_config.json", Json{{"eos_token", "<|im_end|>"}});
+  auto tokenizer = LoadModel(Model());
+  ASSERT_TRUE(tokenizer);
+  EXPECT_EQ(tokenizer->Encode("a<|im_end|>b</s>", false), (Ids{3, 9, 6, 8, 2}));
+  EXPECT_EQ(tokenizer->eos_id(), 9);
+  EXPECT_EQ(tokenizer->vocab_size(), 10);
+  EXPECT_EQ(tokenizer->Decode(Ids{3, 9}, true), "a");
+}
+
+TEST_F(SentencePieceTest, WithoutADummyPrefixTheFirstBlankIsTheTexts) {
+  auto tokenizer = LoadModel(Model("", false));
+  ASSERT_TRUE(tokenizer);
+  EXPECT_EQ(tokenizer->Encode("a", false), Ids{7});
+  EXPECT_EQ(tokenizer->Decode(tokenizer->Encode(" a", false), false), " a");
+}
+
+TEST_F(SentencePieceTest, WhatIsNoModelIsRefused) {
+  const std::string good = Model();
+  for (const std::string& bytes :
+       {std::string(), std::string("\x08"), std::string("hello"),
+        good.substr(0, good.size() / 2 + 1), Bytes(1, "\xFF\xFF"), Bytes(1, Bytes(1, "\xFF")),
+        std::string("\x0A\xFF\xFF\xFF\xFF\x0F")}) {
+    Write("tokenizer.model", bytes);
+    EXPECT_NE(LoadError().find("[tokenizer.model]"), std::string::npos);
+  }
+}
+
+std::string Unit(uint32_t value) {
+  std::string out;
+  for (int i = 0; i < 4; ++i) out += static_cast<char>(static_cast<uint8_t>(value >> (8 * i)));
+  return out;
+}
+
+// One block of a double array: unit 0 leads to place 1, everything else is `rest`.
+std::string Charsmap(uint32_t rest, const std::string& texts) {
+  std::string trie = Unit(1 << 10);
+  for (int i = 1; i < 256; ++i) trie += Unit(rest);
+  return Unit(static_cast<uint32_t>(trie.size())) + trie + texts;
+}
+
+TEST(SentencePieceProtoTest, CharacterMapsThatLeaveTheirBoundsAreRefused) {
+  const std::string text("x\0", 2);
+  const auto accepted = [](const std::string& map) {
+    return ExamineSentencePieceModel(Model(map)).ok();
+  };
+  EXPECT_TRUE(accepted(Charsmap(0, text)));
+  EXPECT_FALSE(accepted(Charsmap(400 << 10, text))) << "a step out of the only block";
+  EXPECT_FALSE(accepted(Charsmap((1u << 10) | (1u << 9), text)))
+      << "a step of 256 times its offset";
+  EXPECT_FALSE(accepted(Charsmap(0, "no end"))) << "texts must end with NUL";
+  EXPECT_FALSE(accepted(Charsmap(0, std::string("\xFF\0", 2))));
+  EXPECT_FALSE(accepted(Unit(1 << 30) + "abcdefgh")) << "a trie longer than the map";
+  EXPECT_FALSE(accepted(Unit(6) + "abcdefgh"));
+  EXPECT_FALSE(accepted("abc"));
+  // A leaf that points behind the texts: every unit has one, and their common value is 0x100.
+  EXPECT_FALSE(accepted(Charsmap(0x100, text)));
+  EXPECT_TRUE(accepted(Charsmap(0x100, std::string(0x101, '\0'))));
+}
+
+TEST(SentencePieceProtoTest, FactsAreReadInOrder) {
+  auto facts = ExamineSentencePieceModel(Model("", false));
+  ASSERT_TRUE(facts.ok()) << facts.status();
+  ASSERT_EQ(facts->pieces.size(), 9u);
+  EXPECT_EQ(facts->pieces[1].text, "<s>");
+  EXPECT_EQ(facts->pieces[1].type, SentencePieceFacts::kControl);
+  EXPECT_FALSE(facts->add_dummy_prefix);
+}
+
+TEST_F(SentencePieceTest, DamagedModelsNeverEndTheProcess) {
+  const std::string good = Model(Charsmap(0, std::string("x\0", 2)));
+  RandomStream random(5);
+  int loaded = 0, refused = 0;
+  for (int i = 0; i < 300; ++i) {
+    std::string damaged = good;
+    for (uint64_t flips = 1 + random.Below(3); flips > 0; --flips) {
+      // Mostly in the pieces and the settings, which are few bytes beside the character map.
+      const size_t range = random.Below(4) == 0 ? damaged.size() : 160;
+      const size_t place = random.Below(range);
+      damaged[random.Below(2) == 0 ? place : damaged.size() - 1 - place] ^=
+          static_cast<char>(1 << random.Below(8));
+    }
+    Write("tokenizer.model", damaged);
+    auto tokenizer = Tokenizer::Load(folder_);
+    tokenizer.ok() ? ++loaded : ++refused;
+    if (tokenizer.ok()) {
+      const Ids ids = (*tokenizer)->Encode("a ab <s> \xF0 wörld 日本", true);
+      (void)(*tokenizer)->Decode(ids, false);
+      for (const int32_t id : ids) EXPECT_LT(id, (*tokenizer)->vocab_size());
+    }
+  }
+  EXPECT_GT(loaded, 20);
+  EXPECT_GT(refused, 20);
+}
+
+}  // namespace
+}  // namespace weft

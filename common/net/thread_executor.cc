@@ -7,10 +7,13 @@
 
 namespace weft {
 
-ThreadExecutor::ThreadExecutor(EventLoop& loop, const WorkTable& table, size_t threads)
+ThreadExecutor::ThreadExecutor(EventLoop& loop, const WorkTable& table, size_t threads,
+                               std::function<void()> on_thread_start)
     : loop_(loop), table_(table) {
   WEFT_CHECK(threads > 0);
-  for (size_t i = 0; i < threads; ++i) threads_.emplace_back([this] { Work(); });
+  for (size_t i = 0; i < threads; ++i) {
+    threads_.emplace_back([this, on_thread_start] { Work(on_thread_start); });
+  }
 }
 
 ThreadExecutor::~ThreadExecutor() {
@@ -36,7 +39,8 @@ void ThreadExecutor::SubmitAny(std::any job, Nanos /*modelled_cost*/,
   changed_.notify_one();
 }
 
-void ThreadExecutor::Work() {
+void ThreadExecutor::Work(const std::function<void()>& on_thread_start) {
+  if (on_thread_start) on_thread_start();
   for (;;) {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [this] { return stopping_ || !tasks_.empty(); });

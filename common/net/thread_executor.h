@@ -5,6 +5,7 @@
 
 #include <condition_variable>
 #include <deque>
+#include <functional>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -16,7 +17,9 @@ namespace weft {
 
 class ThreadExecutor : public Executor {
  public:
-  ThreadExecutor(EventLoop& loop, const WorkTable& table, size_t threads);
+  /// `on_thread_start` runs first on each worker (its number of torch threads …).
+  ThreadExecutor(EventLoop& loop, const WorkTable& table, size_t threads,
+                 std::function<void()> on_thread_start = {});
   /// Cancels what runs or waits (JobControl::cancelled), waits for the threads; results not yet
   /// delivered are dropped.
   ~ThreadExecutor() override;
@@ -33,7 +36,7 @@ class ThreadExecutor : public Executor {
     std::function<void(std::any)> done;
   };
 
-  void Work();
+  void Work(const std::function<void()>& on_thread_start);
   void RunTask(Task task);
 
   EventLoop& loop_;

@@ -1,0 +1,42 @@
+#pragma once
+// World: everything the nodes of one federation touch, put together for one process. Two of them:
+// virtual time and a simulated network, or real time and queues. Node code cannot tell the
+// difference from production.
+
+#include <functional>
+#include <memory>
+
+#include "common/config/settings.h"
+#include "common/runtime/env.h"
+
+namespace weft::sim {
+
+class World {
+ public:
+  virtual ~World() = default;
+
+  /// The Env of the aggregator (kAggregator) or of a client; made on first use, lives as long as
+  /// the world.
+  [[nodiscard]] virtual Env MakeEnv(const ClientId& node) = 0;
+
+  /// Runs events until `done` is true. kDeadlineExceeded if nothing is left to happen before that.
+  [[nodiscard]] virtual Status RunUntil(const std::function<bool()>& done) = 0;
+
+  /// The world's time since its start, in seconds.
+  [[nodiscard]] virtual double Elapsed() const = 0;
+};
+
+struct WorldOptions {
+  SimSettings sim;
+  uint64_t seed = 1;
+  size_t workers = 1;
+  const WorkTable* work = nullptr;        // for all nodes; jobs say whose they are
+  std::function<void()> on_worker_start;  // on each worker thread
+  std::shared_ptr<log::Sink> log_sink;
+  log::Level log_level = log::Level::kWarn;
+};
+
+[[nodiscard]] std::unique_ptr<World> MakeVirtualWorld(WorldOptions options);
+[[nodiscard]] std::unique_ptr<World> MakeInprocWorld(WorldOptions options);
+
+}  // namespace weft::sim

@@ -68,6 +68,7 @@ void EventLoop::Add(EventSource* source) { sources_.push_back(source); }
 
 void EventLoop::Remove(EventSource* source) {
   std::replace(sources_.begin(), sources_.end(), source, static_cast<EventSource*>(nullptr));
+  if (!serving_) std::erase(sources_, nullptr);
 }
 
 void EventLoop::RunPosted() {
@@ -97,9 +98,11 @@ void EventLoop::RunTimers() {
 }
 
 void EventLoop::RunSources() {
+  serving_ = true;
   for (size_t i = 0; i < sources_.size(); ++i) {
     if (sources_[i] != nullptr) sources_[i]->Run(kBudget);
   }
+  serving_ = false;
   std::erase(sources_, nullptr);
 }
 

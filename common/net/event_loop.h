@@ -66,7 +66,9 @@ class EventLoop : public Clock {
   uint64_t next_timer_ = 1;
   std::map<TimerKey, std::function<void()>> timers_;
   std::map<uint64_t, Nanos> timer_times_;
-  std::vector<EventSource*> sources_;  // a removed one is a null until the turn ends
+  std::vector<EventSource*>
+      sources_;  // one removed while they are served is null until the turn ends
+  bool serving_ = false;
   std::unique_ptr<Mailbox> mailbox_;
 };
 

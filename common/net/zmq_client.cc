@@ -1,9 +1,12 @@
 #include "common/net/zmq_client.h"
 
+#include <algorithm>
+
 #include <zmq.h>
 
 #include "common/base/check.h"
 #include "common/base/limits.h"
+#include "common/base/random.h"
 #include "common/base/str.h"
 #include "common/net/zmq_socket.h"
 
@@ -24,7 +27,15 @@ int Millis(Nanos time) {
 class ZmqClient::Impl {
  public:
   Impl(EventLoop& loop, const Options& options)
-      : endpoint_(options.endpoint), context_(options.io_threads), dealer_(context_, ZMQ_DEALER) {
+      : loop_(loop),
+        endpoint_(options.endpoint),
+        backoff_min_(options.reconnect_min),
+        backoff_max_(options.reconnect_max),
+        backoff_(options.reconnect_min),
+        jitter_(RandomStream::Derive(static_cast<uint64_t>(loop.WallMicros()),
+                                     {"reconnect", options.keys.public_key})),
+        context_(options.io_threads),
+        dealer_(context_, ZMQ_DEALER) {
     zmq::SetCommonOptions(dealer_, options.endpoint, options.linger);
     dealer_.Set(ZMQ_CURVE_SERVERKEY, options.server_key);
     dealer_.Set(ZMQ_CURVE_PUBLICKEY, options.keys.public_key);
@@ -39,6 +50,8 @@ class ZmqClient::Impl {
     monitor_source_.emplace(loop, monitor_.socket(), [this](int budget) { RunMonitor(budget); });
     dealer_source_.emplace(loop, dealer_, [this](int budget) { RunDealer(budget); });
   }
+
+  ~Impl() { loop_.Cancel(again_); }
 
   Status Connect() {
     const int error = dealer_.Connect(endpoint_);
@@ -72,6 +85,7 @@ class ZmqClient::Impl {
   void Cut() {
     cut_ = true;
     connected_ = false;
+    loop_.Cancel(again_);
     (void)zmq_disconnect(dealer_.handle(), endpoint_.c_str());
   }
 
@@ -108,6 +122,7 @@ class ZmqClient::Impl {
       case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
         connected_ = true;
         failures_ = 0;
+        backoff_ = backoff_min_;
         return;
       case ZMQ_EVENT_DISCONNECTED:
         if (!connected_) return;
@@ -115,11 +130,13 @@ class ZmqClient::Impl {
         connected_ = false;
         return Gone(Unavailable(Str("[net] the link to ", endpoint_, " was closed")));
       case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
+        ConnectLater();
         return Gone(PermissionDenied(
             Str("[net] ", endpoint_, " refused this site's key (status ", event.value,
                 "): it is not on the aggregator's allow-list, or was revoked. Ask for `weft keys "
                 "allow` with the key that `weft keys show` prints")));
       case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
+        ConnectLater();
         return Gone(PermissionDenied(Str("[net] ", endpoint_,
                                          " does not speak CURVE as an aggregator does: is this the "
                                          "right address?")));
@@ -134,11 +151,30 @@ class ZmqClient::Impl {
     }
   }
 
+  // libzmq comes back by itself from a lost link, but gives up when it was refused; the key may be
+  // allowed later.
+  void ConnectLater() {
+    loop_.Cancel(again_);
+    again_ =
+        loop_.At(loop_.Now() + Seconds(ToSeconds(backoff_) * (0.5 + jitter_.Uniform())), [this] {
+          (void)zmq_disconnect(dealer_.handle(),
+                               endpoint_.c_str());  // there may be nothing left to end
+          (void)zmq_connect(dealer_.handle(), endpoint_.c_str());
+        });
+    backoff_ = std::min(2 * backoff_, backoff_max_);
+  }
+
   void Gone(const Status& why) {
     if (receiver_ != nullptr) receiver_->OnPeerGone(kAggregator, why);
   }
 
+  EventLoop& loop_;
   std::string endpoint_;
+  Nanos backoff_min_;
+  Nanos backoff_max_;
+  Nanos backoff_;
+  RandomStream jitter_;
+  TimerId again_;
   zmq::Context context_;
   zmq::Socket dealer_;
   zmq::Monitor monitor_{context_, dealer_,

@@ -23,15 +23,16 @@ struct LoadOptions {
   at::ScalarType dtype = at::kFloat;  // of the computation, whatever the stored type
   at::Device device = at::Device(at::kCPU);
   bool trainable = false;  // full fine-tuning: float32 copies of the weights that take gradients
-  std::optional<uint64_t>
-      init_seed;  // no weights file: random weights (normal, initializer_range) from this seed
+  /// Where the folder has no weights file: random ones (normal, initializer_range) from this seed.
+  /// A weights file that exists is always read.
+  std::optional<uint64_t> init_seed = std::nullopt;
 };
 
 /// One adapter's factors as the forward pass needs them; index = index into Model::sites().
 /// Undefined tensors: not adapted.
 struct Factors {
-  LowRank low_rank;    // at scale 1, model dtype or float32
-  double dropout = 0;  // on this branch's input
+  LowRank low_rank = {};  // at scale 1, model dtype or float32
+  double dropout = 0;     // on this branch's input
 };
 /// Adapters applied together: y = W x + Σ_j B_j (A_j dropout_j(x)). [0] usually trains, later ones
 /// are frozen.

@@ -1,0 +1,90 @@
+#pragma once
+// A group of linear layers that read the same input, with the adapters bound to them:
+// y = x Wᵀ + b + Σ_j B_j A_j dropout_j(x), and its backward pass, which keeps only x and A x.
+// The adapters of all layers of a group are laid side by side: one A [R×I], one B [O×R] whose
+// blocks map each adapter's ranks to its own layer's outputs.
+//
+// Shape legend: N tokens, I in, O out, R ranks of all adapters of the group together.
+
+#include <cstdint>
+#include <vector>
+
+#include "common/model/weights.h"
+#include "common/tensor/torch.h"
+
+namespace weft {
+
+/// Gradients of the inputs of one loss, by slot.
+class GradientSlots {
+ public:
+  explicit GradientSlots(size_t count) : slots_(count) {}
+  /// Adds to a slot; −1 (nobody asks) is ignored.
+  void Add(int64_t slot, const at::Tensor& gradient);
+  [[nodiscard]] std::vector<at::Tensor>& slots() { return slots_; }
+
+ private:
+  std::vector<at::Tensor> slots_;
+};
+
+/// One adapter on one linear layer of a group.
+struct BoundFactors {
+  size_t part = 0;  // index into ProjectionGroup::parts
+  int64_t rank_begin = 0;
+  int64_t rank = 0;
+  int64_t a_slot = -1;  // −1: frozen
+  int64_t b_slot = -1;
+  double dropout = 0;  // > 0 only while training
+  uint64_t dropout_stream = 0;
+};
+
+struct BoundGroup {
+  std::vector<BoundFactors> factors;
+  at::Tensor A_RI;  // computation dtype; undefined: no adapter here
+  at::Tensor B_OR;
+  uint64_t dropout_seed = 0;
+  [[nodiscard]] bool empty() const { return factors.empty(); }
+  [[nodiscard]] bool has_dropout() const;
+  [[nodiscard]] bool trains() const;
+};
+
+/// One site's adapters as they were passed in, and the slots of their gradients.
+struct SiteFactors {
+  at::Tensor A_RI;
+  at::Tensor B_OR;
+  int64_t a_slot = -1;
+  int64_t b_slot = -1;
+  double dropout = 0;
+  uint64_t dropout_stream = 0;
+};
+
+/// Lays the adapters of a group side by side; `by_part` has one list per part.
+[[nodiscard]] BoundGroup BindGroup(const ProjectionGroup& group,
+                                   const std::vector<std::vector<SiteFactors>>& by_part,
+                                   at::ScalarType dtype, at::Device device, uint64_t dropout_seed);
+
+/// base_NO (undefined: zero) + the group's product. z_NR receives A x for the backward pass.
+at::Tensor ProjectForward(const ProjectionGroup& group, const BoundGroup& bound,
+                          const at::Tensor& x_NI, const at::Tensor& base_NO, at::Tensor* z_NR);
+
+/// The backward pass in two halves, since some inputs are only known again after the first.
+/// The gradient of x; dz_NR receives that of A x.
+at::Tensor ProjectInputGradient(const ProjectionGroup& group, const BoundGroup& bound,
+                                const at::Tensor& dy_NO, bool want_dx, at::Tensor* dz_NR);
+
+struct ProjectionSaved {
+  at::Tensor x_NI;
+  at::Tensor z_NR;
+};
+/// Gradients of factors and weights go to their slots; `weight_offset` is the slot of the model's
+/// first trainable weight.
+void ProjectParameterGradients(const ProjectionGroup& group, const BoundGroup& bound,
+                               const ProjectionSaved& saved, const at::Tensor& dy_NO,
+                               const at::Tensor& dz_NR, int64_t weight_offset,
+                               GradientSlots& gradients);
+
+/// Dropout's factors 0 or 1/(1 − p) for [rows×columns] elements: element i of a stream is word
+/// i mod 4 of the Philox block i div 4, so the mask depends on nothing but seed, stream and place.
+[[nodiscard]] at::Tensor DropoutMask(uint64_t seed, uint64_t stream, double p,
+                                     at::IntArrayRef shape, const at::TensorOptions& options);
+
+}  // namespace weft

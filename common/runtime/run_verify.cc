@@ -1,0 +1,124 @@
+#include "common/runtime/run_verify.h"
+
+#include <map>
+#include <vector>
+
+#include "common/base/str.h"
+#include "common/crypto/digest.h"
+#include "common/runtime/blob_name.h"
+#include "common/runtime/run_events.h"
+#include "common/runtime/run_view.h"
+
+namespace weft {
+namespace {
+
+struct Promise {
+  FileRef file;
+  uint64_t seq = 0;  // the row that vouches for it
+  std::string kind;
+  bool spool = false;  // an update: may go once its round is over
+  RoundId round;
+};
+
+// What the folder must hold after the last event. A later row that names the same file replaces an
+// earlier one: a round that was tried again reuses its spool names.
+struct Promises {
+  std::map<std::string, Promise> files;
+  std::map<uint32_t, bool> round_over;
+  bool finished = false;
+
+  void Add(const LedgerEvent& row, const RunEvent& event) {
+    const auto promise = [&](const FileRef& file, bool spool, RoundId round) {
+      files[file.name] = {file, row.seq, row.kind, spool, round};
+    };
+    if (const auto* update = std::get_if<UpdateAccepted>(&event)) {
+      promise({update->blob, update->header.payload_bytes, update->header.payload_sha256}, true,
+              update->header.round);
+    } else if (const auto* round = std::get_if<RoundPublished>(&event)) {
+      promise(round->state, false, round->round);
+      for (const FileRef& file : round->peft_files) promise(file, false, round->round);
+      round_over[round->round.number] = true;
+    } else if (const auto* missed = std::get_if<RoundMissed>(&event)) {
+      round_over[missed->round.number] = true;
+    } else if (const auto* opened = std::get_if<RoundOpened>(&event)) {
+      // Updates of an attempt before this one are no longer needed.
+      for (auto it = files.begin(); it != files.end();) {
+        const bool old = it->second.spool && it->second.round == opened->plan.round;
+        it = old ? files.erase(it) : std::next(it);
+      }
+      round_over[opened->plan.round.number] = false;
+    } else if (const auto* removed = std::get_if<BlobsRemoved>(&event)) {
+      for (const std::string& name : removed->blobs) files.erase(name);
+    }
+    if (std::holds_alternative<RunFinished>(event)) finished = true;
+    if (std::holds_alternative<RunResumed>(event)) finished = false;
+  }
+
+  [[nodiscard]] bool MayBeGone(const Promise& promise) const {
+    const auto over = round_over.find(promise.round.number);
+    return promise.spool && (finished || (over != round_over.end() && over->second));
+  }
+};
+
+Status CheckFile(const std::filesystem::path& folder, const Promise& promise, bool may_be_gone,
+                 VerifyReport& report) {
+  const auto bad = [&](const std::string& what) {
+    return DataLoss(Str("[verify] row ", promise.seq, " ", promise.kind, ": file ",
+                        promise.file.name, ": ", what));
+  };
+  const Status name = CheckBlobName(promise.file.name);
+  if (!name.ok()) return bad(name.message());
+  const std::filesystem::path path = folder / promise.file.name;
+  const Result<std::string> sha256 = Sha256File(path);
+  if (!sha256.ok()) {
+    if (sha256.status().code() != Code::kNotFound) return bad(sha256.status().message());
+    if (!may_be_gone) return bad("is missing");
+    ++report.files_spent;
+    return OkStatus();
+  }
+  if (*sha256 != promise.file.sha256) {
+    std::error_code error;
+    return bad(Str("has ", std::filesystem::file_size(path, error), " bytes with SHA-256 ", *sha256,
+                   ", the ledger says ", promise.file.bytes, " bytes with ", promise.file.sha256));
+  }
+  ++report.files;
+  return OkStatus();
+}
+
+Status CheckFiles(const std::filesystem::path& folder, const Promises& promises,
+                  VerifyReport& report) {
+  // In the order of the rows, so that the first that is wrong is told.
+  std::map<std::pair<uint64_t, std::string>, const Promise*> by_row;
+  for (const auto& [name, promise] : promises.files) by_row[{promise.seq, name}] = &promise;
+  for (const auto& [key, promise] : by_row) {
+    WEFT_TRY(CheckFile(folder, *promise, promises.MayBeGone(*promise), report));
+  }
+  return OkStatus();
+}
+
+// A run that is going on may remove spool files between the reading of its ledger and of its files.
+constexpr int kTries = 5;
+
+}  // namespace
+
+Result<VerifyReport> VerifyRun(const std::filesystem::path& folder) {
+  WEFT_TRY_ASSIGN(RunReader reader, RunReader::Open(folder));
+  Promises promises;
+  Status status;
+  for (int i = 0; i < kTries; ++i) {
+    WEFT_TRY_ASSIGN(const std::vector<LedgerEvent> rows, reader.Poll());
+    if (i > 0 && rows.empty()) return status;
+    for (const LedgerEvent& row : rows) {
+      WEFT_TRY_ASSIGN(const RunEvent event, FromEvent(row));
+      promises.Add(row, event);
+    }
+    VerifyReport report;
+    status = CheckFiles(folder, promises, report);
+    report.events = reader.tail().seq;
+    report.hash = reader.tail().hash;
+    if (status.ok()) return report;
+  }
+  return status;
+}
+
+}  // namespace weft

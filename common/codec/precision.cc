@@ -30,7 +30,8 @@ class PrecisionCodec : public Codec {
       const bool was_finite = at::isfinite(tensor.value.detach()).all().item<bool>();
       return InvalidArgument(
           was_finite ? Str("tensor ", tensor.name, " ", ShapeText(stored.sizes()),
-                           ": a value does not fit ", name_, "; use codec bfloat16 or float32")
+                           ": a value does not fit ", name_,
+                           dtype_ == DType::kFloat16 ? "; use codec bfloat16 or float32" : "")
                      : Str("tensor ", tensor.name, " ", ShapeText(stored.sizes()),
                            ": a value is NaN or infinite"));
     }

@@ -1,0 +1,237 @@
+#include "aggregator/algebra.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "common/base/check.h"
+#include "common/base/random.h"
+
+// Shape legend: O out, I in, R stacked rank, Q number of singular values.
+
+namespace weft {
+namespace {
+
+// Above this size a dense SVD takes minutes; the eigenvectors of the smaller Gram matrix take
+// seconds. Squaring the condition is harmless here: vectors of σ < 1e-8·σ_1 carry nothing that
+// float32 keeps.
+constexpr int64_t kDirectSvdMax = 1024;
+
+struct QrFactors {
+  at::Tensor Q;
+  at::Tensor R;
+};
+
+QrFactors Qr(const at::Tensor& columns) {
+  auto [q, r] = at::linalg_qr(columns, "reduced");
+  return {q, r};
+}
+
+// Coordinates of the columns in an orthonormal basis of their span; the columns themselves where
+// there are as many as rows.
+at::Tensor Coordinates(const at::Tensor& columns) {
+  if (columns.size(1) >= columns.size(0)) return columns;
+  return std::get<1>(at::linalg_qr(columns, "r"));
+}
+
+// The entry of largest magnitude of every left vector is made positive: signs are free otherwise.
+void FixSigns(at::Tensor& U_OQ, at::Tensor& V_IQ) {
+  if (U_OQ.size(1) == 0) return;
+  const at::Tensor largest = U_OQ.gather(0, U_OQ.abs().argmax(0, /*keepdim=*/true));
+  const at::Tensor signs = at::where(largest < 0, -at::ones_like(largest), at::ones_like(largest));
+  U_OQ = U_OQ * signs;
+  V_IQ = V_IQ * signs;
+}
+
+Recompressed Cut(at::Tensor U, at::Tensor S, at::Tensor V, const at::Tensor& spectrum,
+                 const LowRank& before_cutting, int64_t rank) {
+  rank = std::clamp<int64_t>(rank, 0, S.size(0));
+  at::Tensor U_OQ = U.narrow(1, 0, rank);
+  at::Tensor V_IQ = V.narrow(1, 0, rank);
+  FixSigns(U_OQ, V_IQ);
+  return {U_OQ.contiguous(), S.narrow(0, 0, rank).contiguous(), V_IQ.contiguous(), spectrum,
+          before_cutting};
+}
+
+Recompressed FromStack(const LowRank& stack,
+                       const std::function<int64_t(const at::Tensor&)>& choose_rank) {
+  const QrFactors b = Qr(stack.B_OR);
+  const QrFactors a = Qr(stack.A_RI.t().contiguous());
+  auto [u, s, vh] = at::linalg_svd(at::matmul(b.R, a.R.t()), /*full_matrices=*/false);
+  const at::Tensor U = at::matmul(b.Q, u);
+  const at::Tensor V = at::matmul(a.Q, vh.t());
+  return Cut(U, s, V, s, {V.t(), U * s}, choose_rank(s));
+}
+
+Recompressed FromMatrix(const at::Tensor& M_OI,
+                        const std::function<int64_t(const at::Tensor&)>& choose_rank) {
+  const int64_t out = M_OI.size(0);
+  const int64_t in = M_OI.size(1);
+  if (std::min(out, in) <= kDirectSvdMax) {
+    auto [u, s, vh] = at::linalg_svd(M_OI, /*full_matrices=*/false);
+    return Cut(u, s, vh.t(), s, {vh, u * s}, choose_rank(s));
+  }
+  const bool wide = out <= in;
+  const at::Tensor gram = wide ? at::matmul(M_OI, M_OI.t()) : at::matmul(M_OI.t(), M_OI);
+  auto [eigenvalues, eigenvectors] = at::linalg_eigh(gram);
+  const at::Tensor spectrum = eigenvalues.flip(0).clamp_min(0).sqrt();
+  const at::Tensor basis = eigenvectors.flip(1);
+  const auto projected = [&](const at::Tensor& vectors) {
+    return wide ? LowRank{at::matmul(vectors.t(), M_OI), vectors}
+                : LowRank{vectors.t(), at::matmul(M_OI, vectors)};
+  };
+  const int64_t rank = std::clamp<int64_t>(choose_rank(spectrum), 0, spectrum.size(0));
+  Recompressed top = FromStack(projected(basis.narrow(1, 0, rank).contiguous()),
+                               [rank](const at::Tensor&) { return rank; });
+  top.spectrum = spectrum;
+  top.before_cutting = projected(basis.contiguous());
+  return top;
+}
+
+}  // namespace
+
+void LowRankSum::Add(const LowRank& factors, double coefficient) {
+  WEFT_CHECK(factors.B_OR.size(0) == out_ && factors.A_RI.size(1) == in_ &&
+                 factors.B_OR.size(1) == factors.A_RI.size(0),
+             "B [", factors.B_OR.size(0), "×", factors.B_OR.size(1), "] A [", factors.A_RI.size(0),
+             "×", factors.A_RI.size(1), "] of a site ", out_, "×", in_);
+  const at::Tensor A_RI = factors.A_RI.to(at::kDouble);
+  at::Tensor B_OR = factors.B_OR.to(at::kDouble);
+  if (coefficient != 1) B_OR = B_OR * coefficient;
+  rank_ += A_RI.size(0);
+  if (!dense() && rank_ < std::min(out_, in_)) {
+    blocks_.push_back({A_RI, B_OR});
+    return;
+  }
+  if (!dense()) {
+    dense_OI_ = Matrix();
+    blocks_.clear();
+  }
+  // A fresh tensor, not in place: copies of this sum share the old one.
+  dense_OI_ = at::addmm(dense_OI_, B_OR, A_RI);
+}
+
+void LowRankSum::Add(const LowRankSum& other, double coefficient) {
+  for (const LowRank& block : other.blocks_) Add(block, coefficient);
+  if (!other.dense()) return;
+  dense_OI_ = at::add(Matrix(), other.dense_OI_, coefficient);
+  blocks_.clear();
+  rank_ += other.rank_;
+}
+
+int64_t LowRankSum::rank() const { return dense() ? std::min(out_, in_) : rank_; }
+
+LowRank LowRankSum::Stack() const {
+  WEFT_CHECK(!dense(), "a dense sum has no stack");
+  if (blocks_.empty()) {
+    const auto options = at::TensorOptions().dtype(at::kDouble);
+    return {at::zeros({0, in_}, options), at::zeros({out_, 0}, options)};
+  }
+  std::vector<at::Tensor> A_blocks;
+  std::vector<at::Tensor> B_blocks;
+  for (const LowRank& block : blocks_) {
+    A_blocks.push_back(block.A_RI);
+    B_blocks.push_back(block.B_OR);
+  }
+  return {at::cat(A_blocks, 0), at::cat(B_blocks, 1)};
+}
+
+at::Tensor LowRankSum::Matrix() const {
+  if (dense()) return dense_OI_;
+  const LowRank stack = Stack();
+  return at::matmul(stack.B_OR, stack.A_RI);
+}
+
+std::vector<at::Tensor> Cores(std::span<const LowRankSum* const> sums) {
+  std::vector<at::Tensor> cores;
+  if (std::any_of(sums.begin(), sums.end(), [](const LowRankSum* sum) { return sum->dense(); })) {
+    for (const LowRankSum* sum : sums) cores.push_back(sum->Matrix());
+    return cores;
+  }
+  std::vector<at::Tensor> A_blocks;
+  std::vector<at::Tensor> B_blocks;
+  for (const LowRankSum* sum : sums) {
+    const LowRank stack = sum->Stack();
+    A_blocks.push_back(stack.A_RI.t());
+    B_blocks.push_back(stack.B_OR);
+  }
+  const at::Tensor B_coordinates = Coordinates(at::cat(B_blocks, 1));
+  const at::Tensor A_coordinates = Coordinates(at::cat(A_blocks, 1));
+  int64_t at_column = 0;
+  for (const LowRankSum* sum : sums) {
+    const int64_t rank = sum->rank();
+    cores.push_back(at::matmul(B_coordinates.narrow(1, at_column, rank),
+                               A_coordinates.narrow(1, at_column, rank).t()));
+    at_column += rank;
+  }
+  return cores;
+}
+
+double FrobeniusNorm(const LowRankSum& sum) {
+  const LowRankSum* const sums[] = {&sum};
+  return Cores(sums)[0].norm().item<double>();
+}
+
+double RelativeDistance(const LowRankSum& got, const LowRankSum& wanted) {
+  const LowRankSum* const sums[] = {&got, &wanted};
+  const std::vector<at::Tensor> cores = Cores(sums);
+  const double distance = (cores[0] - cores[1]).norm().item<double>();
+  return distance == 0 ? 0 : distance / cores[1].norm().item<double>();
+}
+
+double InnerProduct(const LowRank& x, const LowRankSum& y) {
+  if (y.dense()) {
+    return (at::matmul(x.B_OR.t(), y.Matrix()) * x.A_RI).sum().item<double>();
+  }
+  const LowRank stack = y.Stack();
+  return (at::matmul(x.B_OR.t(), stack.B_OR) * at::matmul(x.A_RI, stack.A_RI.t()))
+      .sum()
+      .item<double>();
+}
+
+Recompressed Recompress(const LowRankSum& sum,
+                        const std::function<int64_t(const at::Tensor&)>& choose_rank) {
+  return sum.dense() ? FromMatrix(sum.Matrix(), choose_rank) : FromStack(sum.Stack(), choose_rank);
+}
+
+double EnergyFrom(const at::Tensor& spectrum, int64_t rank) {
+  if (rank >= spectrum.size(0)) return 0;
+  return spectrum.narrow(0, rank, spectrum.size(0) - rank).square().sum().item<double>();
+}
+
+double EffectiveRank(const at::Tensor& spectrum) {
+  const at::Tensor energy = spectrum.square();
+  const double total = energy.sum().item<double>();
+  if (total == 0) return 0;
+  const at::Tensor share = energy / total;
+  return std::exp(-at::xlogy(share, share).sum().item<double>());
+}
+
+int64_t RankOfEnergy(const at::Tensor& spectrum, double share) {
+  const at::Tensor sums = spectrum.square().cumsum(0).to(at::kCPU);
+  const int64_t count = sums.size(0);
+  if (count == 0) return 1;
+  const double wanted = share * sums[count - 1].item<double>();
+  int64_t rank = 1;
+  while (rank < count && sums[rank - 1].item<double>() < wanted) ++rank;
+  return rank;
+}
+
+at::Tensor CompletingRows(const at::Tensor& A_RI, int64_t count, std::string_view label) {
+  const int64_t in = A_RI.size(1);
+  WEFT_CHECK(A_RI.size(0) + count <= in, A_RI.size(0), " rows and ", count, " more in ", in);
+  at::Tensor fresh = at::empty({in, count}, at::kDouble);
+  RandomStream stream = RandomStream::Derive(0, {"completing-rows", label});
+  double* values = fresh.mutable_data_ptr<double>();
+  for (int64_t i = 0; i < fresh.numel(); ++i) values[i] = stream.Normal();
+  fresh = fresh.to(A_RI.device());
+  if (A_RI.size(0) > 0) {
+    const at::Tensor basis = Qr(A_RI.to(at::kDouble).t().contiguous()).Q;
+    // Twice: once leaves what rounding let through.
+    for (int pass = 0; pass < 2; ++pass) {
+      fresh = fresh - at::matmul(basis, at::matmul(basis.t(), fresh));
+    }
+  }
+  return Qr(fresh).Q.t().contiguous();
+}
+
+}  // namespace weft

@@ -1,0 +1,84 @@
+#pragma once
+// Algebra of low-rank updates: sums, inner products, distances and exact recompression of
+// ΔW = Σ_b B_b·A_b without ever forming ΔW where its factors are smaller. All in float64, on the
+// device of the inputs, in the order given: the same input gives the same bits.
+//
+// Shape legend: O out, I in, R stacked rank, Q number of singular values.
+
+#include <functional>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "common/adapters/adapter_state.h"
+
+namespace weft {
+
+/// Σ_b B_b·A_b of one site. Blocks are kept side by side until their ranks add up to min(out, in);
+/// from then on the dense sum is smaller, and is accumulated block by block.
+class LowRankSum {
+ public:
+  LowRankSum() = default;
+  LowRankSum(int64_t out, int64_t in) : out_(out), in_(in) {}
+
+  /// Adds coefficient · B·A; the coefficient goes into B. Factors of any precision.
+  void Add(const LowRank& factors, double coefficient = 1);
+  /// Adds coefficient · the other sum.
+  void Add(const LowRankSum& other, double coefficient = 1);
+
+  [[nodiscard]] int64_t out() const { return out_; }
+  [[nodiscard]] int64_t in() const { return in_; }
+  [[nodiscard]] bool dense() const { return dense_OI_.defined(); }
+  /// Ranks of all blocks added up; min(out, in) once dense.
+  [[nodiscard]] int64_t rank() const;
+  /// [B_1 … B_K] and [A_1; …; A_K]. Not for a dense sum.
+  [[nodiscard]] LowRank Stack() const;
+  /// The sum as a matrix [out×in]; forms it if it is not dense yet.
+  [[nodiscard]] at::Tensor Matrix() const;
+
+ private:
+  int64_t out_ = 0;
+  int64_t in_ = 0;
+  int64_t rank_ = 0;
+  std::vector<LowRank> blocks_;
+  at::Tensor dense_OI_;
+};
+
+/// Orthonormal coordinates in which several sums of one site are small matrices with the same inner
+/// products: C_i = (Q_Bᵀ B_i)(A_i Q_A), the Q from QR of all factors side by side. Differences of
+/// nearly equal sums keep their digits there, which Gram differences ‖X‖² + ‖Y‖² − 2⟨X, Y⟩ lose.
+[[nodiscard]] std::vector<at::Tensor> Cores(std::span<const LowRankSum* const> sums);
+
+[[nodiscard]] double FrobeniusNorm(const LowRankSum& sum);
+/// ‖got − wanted‖_F / ‖wanted‖_F; 0 if both are zero.
+[[nodiscard]] double RelativeDistance(const LowRankSum& got, const LowRankSum& wanted);
+/// ⟨x, y⟩ = Σ (B_xᵀ B_y) ∘ (A_x A_yᵀ).
+[[nodiscard]] double InnerProduct(const LowRank& x, const LowRankSum& y);
+
+/// A sum brought to singular form, cut to the rank asked for.
+struct Recompressed {
+  at::Tensor U_OQ;         // orthonormal columns; the largest entry of each is positive
+  at::Tensor S_Q;          // descending
+  at::Tensor V_IQ;         // orthonormal columns
+  at::Tensor spectrum;     // all singular values, those cut away too
+  LowRank before_cutting;  // factors of the whole sum as the decomposition gives it
+};
+
+/// Singular values and leading singular vectors of a sum, from QR of both stacks and the SVD of the
+/// R×R core, or from the dense matrix where that is smaller. `choose_rank` sees the spectrum.
+[[nodiscard]] Recompressed Recompress(
+    const LowRankSum& sum, const std::function<int64_t(const at::Tensor& spectrum)>& choose_rank);
+
+/// Σ_{i≥rank} σ_i²: what cutting to that rank takes away.
+[[nodiscard]] double EnergyFrom(const at::Tensor& spectrum, int64_t rank);
+/// exp of the entropy of σ²/Σσ²; 0 for a zero spectrum.
+[[nodiscard]] double EffectiveRank(const at::Tensor& spectrum);
+/// The least rank that keeps this share of Σσ²; at least 1.
+[[nodiscard]] int64_t RankOfEnergy(const at::Tensor& spectrum, double share);
+
+/// `count` orthonormal rows [count×in], orthogonal to the rows of A: directions for slots that have
+/// none. They depend on A and `label` alone. rows(A) + count must be at most in.
+[[nodiscard]] at::Tensor CompletingRows(const at::Tensor& A_RI, int64_t count,
+                                        std::string_view label);
+
+}  // namespace weft

@@ -1,0 +1,106 @@
+// fedavg: the mean of the factors (FedIT, Zhang et al. 2024), the scaling absorbed into B and ranks
+// padded with zeros. Its product is not the mean of the products: the certificate's
+// error_to_ideal says by how much.
+//
+// Shape legend: O out, I in, R a client's rank, G the largest rank.
+
+#include <algorithm>
+
+#include "aggregator/strategies/foreign_settings.h"
+#include "aggregator/strategies/rules.h"
+#include "aggregator/strategies/slots.h"
+#include "common/base/str.h"
+
+namespace weft {
+namespace {
+
+class FedAvg final : public Strategy {
+ public:
+  std::string_view name() const override { return "fedavg"; }
+
+  StrategyTraits traits() const override {
+    return {.needs_each_update = false,
+            .mixed_ranks = true,
+            .mixed_methods = false,
+            .gauge_free = false};
+  }
+
+  Status Check(const StrategySettings& settings) const override {
+    WEFT_TRY(CheckNoSvdSettings(settings));
+    return CheckNoStackBudget(settings);
+  }
+
+  Result<GlobalState> Init(const AdapterSpec& spec, std::span<const LinearSite> sites,
+                           uint64_t seed) const override {
+    if (spec.method != "lora") {
+      return InvalidArgument(Str("[fedavg] adapter method \"", spec.method,
+                                 "\": factors of different methods have no mean; use exact-svd"));
+    }
+    return InitSlots(name(), spec, sites, seed);
+  }
+
+  Result<Bundle> Cut(const GlobalState& global, const ClientPlan& client) const override {
+    return CutSlots(global, client);
+  }
+
+  Result<std::optional<LowRank>> Sent(const GlobalState& global, size_t site,
+                                      const ClientPlan& client) const override {
+    return SentSlots(global, site, client);
+  }
+
+  Result<SiteMerge> MergeSite(const MergeInput& input, std::span<const int64_t>,
+                              size_t site) const override {
+    const SiteState& old = input.global.adapter.sites[site];
+    SiteMerge merge;
+    WEFT_TRY_ASSIGN(merge.ideal, IdealMean(input, site));
+    WEFT_TRY_ASSIGN(merge.sent, MeanOfSent(input, site));
+    WEFT_TRY_ASSIGN(merge.factors, MeanOfFactors(input, site));
+    merge.aims_at_ideal = false;
+    merge.rest = LowRankSum(old.site.out, old.site.in);
+    merge.rest.Add(merge.factors);
+    const Recompressed svd = Recompress(merge.rest, [](const at::Tensor& s) { return s.size(0); });
+    merge.before_truncation = LowRankSum(old.site.out, old.site.in);
+    merge.before_truncation.Add(svd.before_cutting);
+    merge.spectrum = svd.spectrum;
+    merge.whole_energy = EnergyFrom(svd.spectrum, 0);
+    return merge;
+  }
+
+ private:
+  // Ā = Σ p_k pad(A_k), B̄ = Σ p_k s_k pad(B_k).
+  static Result<LowRank> MeanOfFactors(const MergeInput& input, size_t site) {
+    const SiteState& old = input.global.adapter.sites[site];
+    const auto grown = [](const at::Tensor& mean, int64_t dim, int64_t rank) {
+      if (mean.size(dim) >= rank) return mean;
+      std::vector<int64_t> extra = mean.sizes().vec();
+      extra[static_cast<size_t>(dim)] = rank - mean.size(dim);
+      return at::cat({mean, at::zeros(extra, mean.options())}, dim);
+    };
+    const auto options = old.Get("A").options().dtype(at::kDouble);
+    LowRank mean{at::zeros(old.Get("A").sizes(), options),
+                 at::zeros(old.Get("B").sizes(), options)};
+    for (size_t k = 0; k < input.updates.size(); ++k) {
+      const ClientPlan& client = input.updates.plan(k);
+      if (client.adapter.method != "lora") {
+        return InvalidArgument(Str("[fedavg] client ", client.client, ": method \"",
+                                   client.adapter.method, "\", wanted lora; use exact-svd"));
+      }
+      WEFT_TRY_ASSIGN(const LowRank factors, input.updates.Factors(k, site));
+      const int64_t rank = factors.A_RI.size(0);
+      mean.A_RI = grown(mean.A_RI, 0, rank);
+      mean.B_OR = grown(mean.B_OR, 1, rank);
+      mean.A_RI.narrow(0, 0, rank).add_(factors.A_RI, input.updates.weight(k));
+      mean.B_OR.narrow(1, 0, rank).add_(factors.B_OR, input.updates.weight(k));
+    }
+    return mean;
+  }
+};
+
+}  // namespace
+
+const Strategy& FedAvgStrategy() {
+  static const FedAvg strategy;
+  return strategy;
+}
+
+}  // namespace weft

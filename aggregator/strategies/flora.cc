@@ -1,0 +1,192 @@
+// flora: the clients' blocks side by side (Wang et al. 2024), exact for any mix of ranks. What has
+// been learned is one frozen adapter F beside the base, which stays as it is; every round clients
+// train a fresh adapter on top, and F grows by [B_k], [p_k s_k A_k].
+//
+// F is recompressed by QR and SVD when its rank would pass min(in, out), which loses nothing but
+// float32 rounding, and when it would pass the byte budget, which may cut.
+//
+// Shape legend: O out, I in, R rank.
+
+#include <algorithm>
+#include <numeric>
+
+#include "aggregator/strategies/foreign_settings.h"
+#include "aggregator/strategies/rules.h"
+#include "aggregator/strategies/slots.h"
+#include "common/adapters/adapter.h"
+#include "common/base/str.h"
+
+namespace weft {
+namespace {
+
+// Singular values below this share of the largest are rounding noise of float32 factors.
+constexpr double kNoise = 1e-12;
+
+constexpr int64_t kAppend = -1;  // in a rank plan: no recompression needed
+
+int64_t NumericalRank(const at::Tensor& spectrum) {
+  if (spectrum.size(0) == 0) return 0;
+  return (spectrum > kNoise * spectrum[0]).sum().item<int64_t>();
+}
+
+bool IsZero(const SiteState& site) { return !site.Get("B").any().item<bool>(); }
+
+class Flora final : public Strategy {
+ public:
+  std::string_view name() const override { return "flora"; }
+
+  StrategyTraits traits() const override {
+    return {
+        .needs_each_update = true, .mixed_ranks = true, .mixed_methods = true, .gauge_free = true};
+  }
+
+  Status Check(const StrategySettings& settings) const override {
+    if (settings.stack_budget_mb < 1) {
+      return InvalidArgument(Str("[flora] strategy.stack_budget_mb is ", settings.stack_budget_mb,
+                                 ", wanted at least 1"));
+    }
+    return CheckNoSvdSettings(settings);
+  }
+
+  // F = 0 as one empty slot a site: readers need no special case for an adapter without factors.
+  Result<GlobalState> Init(const AdapterSpec& spec, std::span<const LinearSite> sites,
+                           uint64_t) const override {
+    GlobalState global{std::string(name()), spec, {}};
+    for (const LinearSite& site : sites) {
+      global.adapter.sites.push_back({site,
+                                      {{"A", at::zeros({1, site.in}, at::kFloat)},
+                                       {"B", at::zeros({site.out, 1}, at::kFloat)}}});
+    }
+    global.adapter.spec = UnitSpec(spec, global.adapter.sites);
+    return global;
+  }
+
+  Result<Bundle> Cut(const GlobalState& global, const ClientPlan&) const override {
+    return Bundle{std::nullopt, global.adapter};
+  }
+
+  Result<std::optional<LowRank>> Sent(const GlobalState&, size_t,
+                                      const ClientPlan&) const override {
+    return std::optional<LowRank>();
+  }
+
+  Result<std::vector<int64_t>> RankPlan(const MergeInput& input) const override {
+    const std::vector<SiteState>& sites = input.global.adapter.sites;
+    std::vector<int64_t> plan(sites.size(), kAppend);
+    double bytes = 0;
+    for (size_t i = 0; i < sites.size(); ++i) {
+      const LinearSite& site = sites[i].site;
+      const int64_t full = std::min(site.in, site.out);
+      const int64_t stacked = StackedRank(input, i);
+      if (stacked > full) plan[i] = full;
+      bytes += static_cast<double>(std::min(stacked, full) * (site.in + site.out) * 4);
+    }
+    const double budget = static_cast<double>(input.settings.stack_budget_mb) * 1e6;
+    if (bytes <= budget) return plan;
+    return WithinBudget(input, budget);
+  }
+
+  Result<SiteMerge> MergeSite(const MergeInput& input, std::span<const int64_t> rank_plan,
+                              size_t site) const override {
+    const SiteState& old = input.global.adapter.sites[site];
+    SiteMerge merge;
+    merge.adds_to_old = true;
+    merge.rest = LowRankSum(old.site.out, old.site.in);
+    merge.sent.others = merge.rest;
+    WEFT_TRY_ASSIGN(merge.ideal, IdealMean(input, site));
+    const Recompressed growth =
+        Recompress(merge.ideal, [](const at::Tensor& spectrum) { return spectrum.size(0); });
+    merge.spectrum = growth.spectrum;
+    merge.before_truncation = LowRankSum(old.site.out, old.site.in);
+    if (rank_plan[site] == kAppend) {
+      merge.before_truncation.Add(growth.before_cutting);
+      merge.whole_energy = EnergyFrom(growth.spectrum, 0);
+      merge.kept = IsZero(old) ? 0 : old.Get("A").size(0);
+      WEFT_TRY_ASSIGN(merge.factors, Grown(input, site));
+      return merge;
+    }
+    LowRankSum whole = merge.ideal;
+    whole.Add({old.Get("A"), old.Get("B")});
+    const Recompressed svd = Recompress(whole, [&](const at::Tensor& spectrum) {
+      return std::clamp<int64_t>(NumericalRank(spectrum), 1, rank_plan[site]);
+    });
+    merge.factors = {svd.V_IQ.t(), svd.U_OQ * svd.S_Q};
+    merge.before_truncation.Add(svd.before_cutting);
+    merge.before_truncation.Add({old.Get("A"), old.Get("B")}, -1);
+    merge.cut_energy = EnergyFrom(svd.spectrum, svd.S_Q.size(0));
+    merge.whole_energy = EnergyFrom(svd.spectrum, 0);
+    return merge;
+  }
+
+ private:
+  static int64_t StackedRank(const MergeInput& input, size_t i) {
+    const SiteState& old = input.global.adapter.sites[i];
+    int64_t rank = IsZero(old) ? 0 : old.Get("A").size(0);
+    for (size_t k = 0; k < input.updates.size(); ++k) {
+      rank += ClientRank(input.updates.plan(k).adapter, old.site);
+    }
+    return rank;
+  }
+
+  // Old slots, then [B_k], [p_k s_k A_k] in client order. The whole weight goes into A, so that B_k
+  // stays what the client sent, to the bit.
+  static Result<LowRank> Grown(const MergeInput& input, size_t site) {
+    const SiteState& old = input.global.adapter.sites[site];
+    std::vector<at::Tensor> A_blocks;
+    std::vector<at::Tensor> B_blocks;
+    if (!IsZero(old)) {
+      A_blocks.push_back(old.Get("A").to(at::kDouble));
+      B_blocks.push_back(old.Get("B").to(at::kDouble));
+    }
+    for (size_t k = 0; k < input.updates.size(); ++k) {
+      const AdapterSpec& spec = input.updates.plan(k).adapter;
+      const double scaling = spec.method == "lora" ? ScalingFor(spec, old.site.path) : 1.0;
+      WEFT_TRY_ASSIGN(const LowRank factors, input.updates.Factors(k, site));
+      A_blocks.push_back(factors.A_RI * (input.updates.weight(k) * scaling));
+      B_blocks.push_back(factors.B_OR / scaling);
+    }
+    return LowRank{at::cat(A_blocks, 0), at::cat(B_blocks, 1)};
+  }
+
+  // Which singular values of all sites together are worth their bytes: the largest σ² per byte
+  // first, until the budget is full. Every site keeps at least one.
+  static Result<std::vector<int64_t>> WithinBudget(const MergeInput& input, double budget) {
+    struct Slot {
+      double worth;
+      size_t site;
+    };
+    const std::vector<SiteState>& sites = input.global.adapter.sites;
+    std::vector<Slot> slots;
+    std::vector<int64_t> plan(sites.size(), 1);
+    double bytes = 0;
+    const auto slot_bytes = [&](size_t i) {
+      return static_cast<double>((sites[i].site.in + sites[i].site.out) * 4);
+    };
+    for (size_t i = 0; i < sites.size(); ++i) {
+      WEFT_TRY_ASSIGN(LowRankSum whole, IdealMean(input, i));
+      whole.Add({sites[i].Get("A"), sites[i].Get("B")});
+      const at::Tensor spectrum = Recompress(whole, [](const at::Tensor&) { return 0; }).spectrum;
+      for (int64_t j = 1; j < NumericalRank(spectrum); ++j) {
+        slots.push_back({spectrum[j].square().item<double>() / slot_bytes(i), i});
+      }
+      bytes += slot_bytes(i);
+    }
+    std::stable_sort(slots.begin(), slots.end(),
+                     [](const Slot& a, const Slot& b) { return a.worth > b.worth; });
+    for (const Slot& slot : slots) {
+      bytes += slot_bytes(slot.site);
+      if (bytes > budget) break;
+      ++plan[slot.site];
+    }
+    return plan;
+  }
+};
+
+}  // namespace
+
+const Strategy& FloraStrategy() {
+  static const Flora strategy;
+  return strategy;
+}
+
+}  // namespace weft

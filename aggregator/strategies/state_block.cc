@@ -1,0 +1,49 @@
+#include "aggregator/strategies/state_block.h"
+
+#include "common/base/str.h"
+#include "common/codec/layout.h"
+#include "common/codec/precision.h"
+
+namespace weft {
+namespace {
+
+constexpr char kRuleRole[] = "rule";
+constexpr char kStrategyOption[] = "strategy";
+
+}  // namespace
+
+Result<Blob> EncodeState(const GlobalState& state) {
+  TensorBlock block;
+  WEFT_TRY_ASSIGN(BlockSection adapter, EncodeAdapter(state.adapter, kAdapterRole, Float32Codec()));
+  block.sections.push_back(std::move(adapter));
+  BlockSection& rule = block.sections.emplace_back();
+  rule.role = kRuleRole;
+  rule.spec = state.init;
+  rule.spec.options.emplace_back(kStrategyOption, state.strategy);
+  return EncodeTensorBlock(block);
+}
+
+Result<GlobalState> DecodeState(const Blob& bytes, std::string_view strategy) {
+  WEFT_TRY_ASSIGN(const TensorBlock block, DecodeTensorBlock(bytes));
+  const BlockSection* adapter = block.Find(kAdapterRole);
+  const BlockSection* rule = block.Find(kRuleRole);
+  if (adapter == nullptr || rule == nullptr || rule->spec.options.empty() ||
+      rule->spec.options.back().first != kStrategyOption) {
+    return InvalidArgument("[state] these bytes are a tensor block, but no strategy's state");
+  }
+  GlobalState state;
+  state.init = rule->spec;
+  state.strategy = state.init.options.back().second;
+  state.init.options.pop_back();
+  if (!strategy.empty() && state.strategy != strategy) {
+    return FailedPrecondition(Str("[state] written by strategy ", state.strategy,
+                                  ", the settings say ", strategy, ": a run keeps its strategy"));
+  }
+  std::vector<LinearSite> sites;
+  for (const BlockSite& site : adapter->sites) sites.push_back(site.site);
+  WEFT_TRY(CheckLayout(*adapter, adapter->spec, sites, Float32Codec().dtype()).Within("[state]"));
+  WEFT_TRY_ASSIGN(state.adapter, DecodeAdapter(*adapter, Float32Codec(), at::kCPU));
+  return state;
+}
+
+}  // namespace weft

@@ -1,0 +1,123 @@
+#pragma once
+// Strategy: one rule that turns a round's updates into the next global adapter. A new rule is one
+// .cc file and one line in registry.cc; tests/conformance/strategy_test.cc then holds it to this
+// contract. Stateless: all memory is the GlobalState, which is saved and restored as bytes.
+//
+// A rule works site by site, on float64 factors at scale 1 that it pulls from an UpdateSource in
+// client order, so it never sees which update arrived first, and needs the memory of one site.
+
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "aggregator/algebra.h"
+#include "common/codec/adapter_block.h"
+#include "common/config/settings.h"
+#include "common/plan/round_plan.h"
+
+namespace weft {
+
+/// What a rule can work with.
+struct StrategyTraits {
+  bool needs_each_update = true;  // false: a weighted sum of the updates would do
+  bool mixed_ranks = false;       // clients of different ranks in one round
+  bool mixed_methods = false;     // works on lowered factors, whatever method made them
+  bool gauge_free = false;        // depends on products B·A only
+};
+
+/// The global adapter between rounds. Its own spec makes every scaling 1, so it is a plain LoRA
+/// adapter to everyone who reads it; `init` is the spec the run began with, whose ranks bound the
+/// global ranks.
+struct GlobalState {
+  std::string strategy;
+  AdapterSpec init;
+  AdapterState adapter;
+};
+
+/// The round's accepted updates, ordered by client name.
+class UpdateSource {
+ public:
+  virtual ~UpdateSource() = default;
+  [[nodiscard]] virtual size_t size() const = 0;
+  [[nodiscard]] virtual const ClientPlan& plan(size_t client) const = 0;
+  /// p_k: positive, adding up to 1.
+  [[nodiscard]] virtual double weight(size_t client) const = 0;
+  /// Float64 factors at scale 1 of one site. Thread-safe.
+  [[nodiscard]] virtual Result<LowRank> Factors(size_t client, size_t site) const = 0;
+};
+
+struct MergeInput {
+  const StrategySettings& settings;
+  const GlobalState& global;
+  const UpdateSource& updates;
+};
+
+/// The mean of what the clients started from, Σ p_k sent_k: LoRA clients share the global A, so
+/// their part is one B on it; others are blocks of their own.
+struct SentMean {
+  at::Tensor B_OG;  // beside the global adapter's A; undefined: nothing was sent
+  LowRankSum others;
+};
+
+/// One site merged, in float64, with what is needed to certify it.
+struct SiteMerge {
+  LowRank factors;            // the new global factors, before they are rounded to float32
+  int64_t kept = 0;           // leading slots of `factors` that are the old ones, unchanged
+  bool adds_to_old = false;   // the target is the growth over the old global, not the global itself
+  LowRankSum ideal;           // Σ p_k s_k B_k A_k
+  bool aims_at_ideal = true;  // target = rest + ideal, else rest alone
+  LowRankSum rest;
+  LowRankSum before_truncation;
+  at::Tensor spectrum;      // singular values of the target
+  double cut_energy = 0;    // Σσ² cut away …
+  double whole_energy = 0;  // … of this Σσ²
+  SentMean sent;
+};
+
+class Strategy {
+ public:
+  virtual ~Strategy() = default;
+
+  [[nodiscard]] virtual std::string_view name() const = 0;
+  [[nodiscard]] virtual StrategyTraits traits() const = 0;
+
+  /// kInvalidArgument with the reason if settings are out of range or do not go together.
+  [[nodiscard]] virtual Status Check(const StrategySettings& settings) const = 0;
+
+  /// The global adapter before round 1; it changes nothing in the model.
+  [[nodiscard]] virtual Result<GlobalState> Init(const AdapterSpec& spec,
+                                                 std::span<const LinearSite> sites,
+                                                 uint64_t seed) const = 0;
+
+  /// What a client of that plan is sent.
+  [[nodiscard]] virtual Result<Bundle> Cut(const GlobalState& global,
+                                           const ClientPlan& client) const = 0;
+
+  /// Float64 factors at scale 1 of the adapter that Cut sends (not of its frozen part): what the
+  /// client's update is measured against. Nothing where the client starts from a fresh adapter.
+  [[nodiscard]] virtual Result<std::optional<LowRank>> Sent(const GlobalState& global, size_t site,
+                                                            const ClientPlan& client) const = 0;
+
+  /// Looked at once before the sites: the largest rank each site may have afterwards, where the
+  /// rule decides that over all sites together. Empty: it does not.
+  [[nodiscard]] virtual Result<std::vector<int64_t>> RankPlan(const MergeInput& input) const;
+
+  /// Merges one site; called for several sites at the same time.
+  [[nodiscard]] virtual Result<SiteMerge> MergeSite(const MergeInput& input,
+                                                    std::span<const int64_t> rank_plan,
+                                                    size_t site) const = 0;
+};
+
+/// Every strategy there is, in a fixed order.
+[[nodiscard]] std::span<const Strategy* const> StrategyRegistry();
+
+/// The strategy of that name, or kNotFound listing the known ones.
+[[nodiscard]] Result<const Strategy*> FindStrategy(std::string_view name);
+
+/// All that can be refused before a run starts: unknown names, ranges, settings of another rule,
+/// training options that the rule defeats.
+[[nodiscard]] Status CheckStrategySettings(const StrategySettings& settings,
+                                           const LocalTraining& training);
+
+}  // namespace weft

@@ -64,7 +64,7 @@ class ExactSvd final : public Strategy {
     return InitSlots(name(), spec, sites, seed);
   }
 
-  Result<Bundle> Cut(const GlobalState& global, const ClientPlan& client) const override {
+  Result<AdapterBundle> Cut(const GlobalState& global, const ClientPlan& client) const override {
     return CutSlots(global, client);
   }
 

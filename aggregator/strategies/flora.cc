@@ -61,8 +61,8 @@ class Flora final : public Strategy {
     return global;
   }
 
-  Result<Bundle> Cut(const GlobalState& global, const ClientPlan&) const override {
-    return Bundle{std::nullopt, global.adapter};
+  Result<AdapterBundle> Cut(const GlobalState& global, const ClientPlan&) const override {
+    return AdapterBundle{std::nullopt, global.adapter};
   }
 
   Result<std::optional<LowRank>> Sent(const GlobalState&, size_t,

@@ -98,7 +98,7 @@ Result<SiteState> CutSite(const SiteState& global, const AdapterSpec& client) {
   return std::move(projected.sites.at(0));
 }
 
-Result<Bundle> CutSlots(const GlobalState& global, const ClientPlan& client) {
+Result<AdapterBundle> CutSlots(const GlobalState& global, const ClientPlan& client) {
   AdapterState state;
   state.spec = client.adapter;
   state.sites.reserve(global.adapter.sites.size());
@@ -108,7 +108,7 @@ Result<Bundle> CutSlots(const GlobalState& global, const ClientPlan& client) {
       return cut.status().Within(Str("client ", client.client, " site ", site.site.path));
     state.sites.push_back(std::move(cut).value());
   }
-  return Bundle{std::move(state), std::nullopt};
+  return AdapterBundle{std::move(state), std::nullopt};
 }
 
 Result<LowRank> LowerSite(const AdapterSpec& spec, const SiteState& site) {

@@ -22,7 +22,7 @@ namespace weft {
 /// that the global adapter lacks, gets a direction in A (and B = 0): else it could never learn.
 [[nodiscard]] Result<SiteState> CutSite(const SiteState& global, const AdapterSpec& client);
 
-[[nodiscard]] Result<Bundle> CutSlots(const GlobalState& global, const ClientPlan& client);
+[[nodiscard]] Result<AdapterBundle> CutSlots(const GlobalState& global, const ClientPlan& client);
 
 /// Float64 factors at scale 1 of one site of any method's adapter.
 [[nodiscard]] Result<LowRank> LowerSite(const AdapterSpec& spec, const SiteState& site);

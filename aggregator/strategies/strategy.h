@@ -91,7 +91,7 @@ class Strategy {
                                                  uint64_t seed) const = 0;
 
   /// What a client of that plan is sent.
-  [[nodiscard]] virtual Result<Bundle> Cut(const GlobalState& global,
+  [[nodiscard]] virtual Result<AdapterBundle> Cut(const GlobalState& global,
                                            const ClientPlan& client) const = 0;
 
   /// Float64 factors at scale 1 of the adapter that Cut sends (not of its frozen part): what the

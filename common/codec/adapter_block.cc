@@ -81,7 +81,7 @@ Result<AdapterState> DecodeAdapter(const BlockSection& section, const Codec& cod
   });
 }
 
-Result<Blob> EncodeBundle(const Bundle& bundle, const Codec& codec) {
+Result<Blob> EncodeBundle(const AdapterBundle& bundle, const Codec& codec) {
   TensorBlock block;
   block.codec = codec.name();
   if (bundle.adapter) {
@@ -95,11 +95,11 @@ Result<Blob> EncodeBundle(const Bundle& bundle, const Codec& codec) {
   return EncodeTensorBlock(block);
 }
 
-Result<Bundle> DecodeBundle(const Blob& bytes, at::Device device) {
+Result<AdapterBundle> DecodeBundle(const Blob& bytes, at::Device device) {
   WEFT_TRY_ASSIGN(const TensorBlock block, DecodeTensorBlock(bytes));
   WEFT_TRY_ASSIGN(const Codec* codec, FindCodec(block.codec));
   WEFT_TRY(CheckFinite(block));
-  Bundle bundle;
+  AdapterBundle bundle;
   WEFT_TRY_ASSIGN(bundle.adapter, DecodePart(block, kAdapterRole, *codec, device));
   WEFT_TRY_ASSIGN(bundle.frozen, DecodePart(block, kFrozenRole, *codec, device));
   return bundle;

@@ -26,16 +26,16 @@ inline constexpr char kFrozenRole[] = "frozen";    // what is applied beside it,
 
 /// What a client is sent for a round: either part may be absent (then the client starts from a
 /// fresh adapter of the plan's spec and seed, or has nothing frozen).
-struct Bundle {
+struct AdapterBundle {
   std::optional<AdapterState> adapter;
   std::optional<AdapterState> frozen;
 };
 
-[[nodiscard]] Result<Blob> EncodeBundle(const Bundle& bundle, const Codec& codec);
+[[nodiscard]] Result<Blob> EncodeBundle(const AdapterBundle& bundle, const Codec& codec);
 
 /// Checks structure and finiteness, then each section against its own spec (tensor names, shapes,
 /// element types); whether the specs are those of the plan is the caller's to check.
-[[nodiscard]] Result<Bundle> DecodeBundle(const Blob& bytes, at::Device device);
+[[nodiscard]] Result<AdapterBundle> DecodeBundle(const Blob& bytes, at::Device device);
 
 /// The adapter's name: SHA-256 (hex) of the canonical float32 block that holds it alone.
 [[nodiscard]] Result<std::string> AdapterSha256(const AdapterState& state);

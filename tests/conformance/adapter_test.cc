@@ -136,11 +136,11 @@ TEST_P(AdapterConformance, GradientsAgreeWithFiniteDifferences) {
 TEST_P(AdapterConformance, EncodingAgainGivesTheSameBytes) {
   const AdapterState state = Trained(method());
   for (const Codec* codec : CodecRegistry()) {
-    Bundle bundle;
+    AdapterBundle bundle;
     bundle.adapter = state;
     const Result<Blob> first = EncodeBundle(bundle, *codec);
     ASSERT_TRUE(first.ok()) << first.status();
-    const Result<Bundle> decoded = DecodeBundle(*first, at::kCPU);
+    const Result<AdapterBundle> decoded = DecodeBundle(*first, at::kCPU);
     ASSERT_TRUE(decoded.ok()) << codec->name() << decoded.status();
     ASSERT_TRUE(decoded->adapter.has_value());
     EXPECT_TRUE(SameLayout(*decoded->adapter, state));

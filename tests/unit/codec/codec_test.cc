@@ -37,7 +37,7 @@ TEST(CodecTest, EveryCodecEncodesToTheSameBytesAfterOneRoundTrip) {
   for (const Codec* codec : CodecRegistry()) {
     const Result<Blob> once = EncodeBundle({TwoSites(), std::nullopt}, *codec);
     ASSERT_TRUE(once.ok()) << once.status();
-    const Result<Bundle> decoded = DecodeBundle(*once, at::kCPU);
+    const Result<AdapterBundle> decoded = DecodeBundle(*once, at::kCPU);
     ASSERT_TRUE(decoded.ok()) << decoded.status();
     const Result<Blob> twice = EncodeBundle(*decoded, *codec);
     ASSERT_TRUE(twice.ok()) << twice.status();
@@ -97,7 +97,7 @@ TEST(CodecTest, TensorsMayBeOfAnyLayoutAndPrecisionInMemory) {
 TEST(CodecTest, DecodedTensorsOwnTheirMemory) {
   const Result<Blob> bytes = EncodeBundle({TwoSites(), std::nullopt}, Float32Codec());
   const std::string before(bytes->view());
-  Result<Bundle> bundle = DecodeBundle(*bytes, at::kCPU);
+  Result<AdapterBundle> bundle = DecodeBundle(*bytes, at::kCPU);
   bundle->adapter->sites[0].Get("A").fill_(1);
   EXPECT_EQ(bytes->view(), before);
 }
@@ -122,12 +122,12 @@ TEST(CodecTest, ABundleKeepsItsFrozenPartApart) {
   AdapterState frozen = TwoSites();
   frozen.spec.alpha = 3;
   const Result<Blob> bytes = EncodeBundle({TwoSites(), frozen}, Float32Codec());
-  const Result<Bundle> bundle = DecodeBundle(*bytes, at::kCPU);
+  const Result<AdapterBundle> bundle = DecodeBundle(*bytes, at::kCPU);
   ASSERT_TRUE(bundle.ok()) << bundle.status();
   EXPECT_EQ(bundle->adapter->spec.alpha, 6);
   EXPECT_EQ(bundle->frozen->spec.alpha, 3);
   const Result<Blob> neither = EncodeBundle({}, Float32Codec());
-  const Result<Bundle> empty = DecodeBundle(*neither, at::kCPU);
+  const Result<AdapterBundle> empty = DecodeBundle(*neither, at::kCPU);
   ASSERT_TRUE(empty.ok()) << empty.status();
   EXPECT_FALSE(empty->adapter || empty->frozen);
 }
@@ -136,7 +136,7 @@ TEST(CodecTest, ABundleWhoseTensorsContradictItsSpecIsRefused) {
   AdapterState state = TwoSites();
   state.spec.rank = 4;  // the tensors are of rank 3
   const Result<Blob> bytes = EncodeBundle({state, std::nullopt}, Float32Codec());
-  const Result<Bundle> bundle = DecodeBundle(*bytes, at::kCPU);
+  const Result<AdapterBundle> bundle = DecodeBundle(*bytes, at::kCPU);
   ASSERT_FALSE(bundle.ok());
   EXPECT_NE(bundle.status().message().find("site layers.0.q_proj: A is [3×5], the plan says [4×5]"),
             std::string::npos)

@@ -9,6 +9,18 @@ namespace weft::cli {
 namespace {
 
 constexpr std::array kCommands = {
+    Command{"eval", "loss and perplexity of a model on a data file", SetUpEval},
+    Command{"generate", "continue a prompt", SetUpGenerate},
+    Command{"bench train", "time LoRA training steps", SetUpBenchTrain},
+    Command{"runs list", "the runs at or below a folder", SetUpRunsList},
+    Command{"runs show", "one run and its members", SetUpRunsShow},
+    Command{"runs rounds", "the rounds of a run, or each client's part in them", SetUpRunsRounds},
+    Command{"runs tail", "the newest events of a run, and those that follow", SetUpRunsTail},
+    Command{"runs verify", "prove that a run folder is what its ledger says", SetUpRunsVerify},
+    Command{"runs export", "a run as CSV or JSON lines", SetUpRunsExport},
+    Command{"runs stop", "ask a run's aggregator to end it", SetUpRunsStop},
+    Command{"config show", "the settings in effect", SetUpConfigShow},
+    Command{"config reference", "every setting, as docs/configuration.md", SetUpConfigReference},
     Command{"version", "print the versions of Weft and its parts", SetUpVersion},
 };
 

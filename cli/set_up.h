@@ -5,6 +5,18 @@
 
 namespace weft::cli {
 
+Action SetUpBenchTrain(CLI::App& app);
+Action SetUpConfigReference(CLI::App& app);
+Action SetUpConfigShow(CLI::App& app);
+Action SetUpEval(CLI::App& app);
+Action SetUpGenerate(CLI::App& app);
+Action SetUpRunsExport(CLI::App& app);
+Action SetUpRunsList(CLI::App& app);
+Action SetUpRunsRounds(CLI::App& app);
+Action SetUpRunsShow(CLI::App& app);
+Action SetUpRunsStop(CLI::App& app);
+Action SetUpRunsTail(CLI::App& app);
+Action SetUpRunsVerify(CLI::App& app);
 Action SetUpVersion(CLI::App& app);
 
 }  // namespace weft::cli

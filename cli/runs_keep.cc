@@ -1,0 +1,87 @@
+// `weft runs verify RUN`: is the folder what its ledger says? `weft runs stop RUN`: ask its
+// aggregator to end the run.
+
+#include <iostream>
+#include <memory>
+#include <string>
+
+#include <nlohmann/json.hpp>
+
+#include "cli/set_up.h"
+#include "common/base/str.h"
+#include "common/runtime/durable_file.h"
+#include "common/runtime/run_events.h"
+#include "common/runtime/run_lock.h"
+#include "common/runtime/run_verify.h"
+#include "common/runtime/run_view.h"
+
+namespace weft::cli {
+namespace {
+
+struct VerifyOptions {
+  std::string folder;
+  bool json = false;
+};
+
+Status Verify(const VerifyOptions& options) {
+  const Result<VerifyReport> report = VerifyRun(options.folder);
+  if (options.json) {
+    nlohmann::ordered_json json = {{"ok", report.ok()}};
+    if (report.ok()) {
+      json.update({{"events", report->events},
+                   {"files", report->files},
+                   {"files_spent", report->files_spent},
+                   {"hash", report->hash}});
+    } else {
+      json["error"] = report.status().message();
+    }
+    std::cout << json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace)
+              << "\n";
+  } else if (report.ok()) {
+    std::cout << "ok: " << report->events << " events, " << report->files << " files, newest hash "
+              << report->hash << "\n";
+  }
+  return report.status();
+}
+
+struct StopOptions {
+  std::string folder;
+  std::string reason = "asked by weft runs stop";
+};
+
+Status Stop(const StopOptions& options) {
+  const std::filesystem::path folder = options.folder;
+  WEFT_TRY_ASSIGN(const RunView view, ReadRunView(folder));
+  if (view.Finished()) {
+    return FailedPrecondition(Str(options.folder, ": the run has ended already: ", view.state));
+  }
+  const std::optional<int64_t> owner = RunLockOwner(folder);
+  if (!owner) {
+    return FailedPrecondition(
+        Str(options.folder, ": no aggregator is at work on it, so there is nothing to stop"));
+  }
+  const std::filesystem::path request = folder / kStopRequestFile;
+  const std::string temp = request.string() + ".new";
+  WEFT_TRY(ReplaceFile(request, temp, AsBytes(options.reason)));
+  std::cerr << "asked process " << *owner << " to stop; follow it with: weft runs tail -f "
+            << options.folder << "\n";
+  return OkStatus();
+}
+
+}  // namespace
+
+Action SetUpRunsVerify(CLI::App& app) {
+  auto options = std::make_shared<VerifyOptions>();
+  app.add_option("RUN", options->folder, "run folder")->required();
+  app.add_flag("--json", options->json, "one JSON object");
+  return [options] { return Verify(*options); };
+}
+
+Action SetUpRunsStop(CLI::App& app) {
+  auto options = std::make_shared<StopOptions>();
+  app.add_option("RUN", options->folder, "run folder")->required();
+  app.add_option("--reason", options->reason, "kept in the ledger")->capture_default_str();
+  return [options] { return Stop(*options); };
+}
+
+}  // namespace weft::cli

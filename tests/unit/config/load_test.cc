@@ -331,6 +331,20 @@ ranks = [1, 2]
   }
 }
 
+// What we hand to strangers must load.
+TEST(ExamplesTest, EveryConfigurationInTheTreeLoads) {
+  int loaded = 0;
+  for (const auto& entry :
+       fs::recursive_directory_iterator(fs::path(WEFT_SOURCE_DIR) / "examples")) {
+    if (entry.path().extension() != ".toml") continue;
+    const Result<Settings> settings =
+        LoadSettings({.file = entry.path(), .overrides = {}, .environment = false});
+    EXPECT_TRUE(settings.ok()) << settings.status();
+    ++loaded;
+  }
+  EXPECT_GE(loaded, 2);
+}
+
 // The table must hold every key exactly once, in kebab-case, with a description and a default that
 // its own rule accepts.
 TEST(BindingTest, EveryKeyIsWellFormedAndItsDefaultValid) {

@@ -9,7 +9,7 @@ namespace weft::limits {
 
 // ---- on the wire ----
 inline constexpr size_t kControlBytesMax = 256 * 1024;  // one control frame (Cap'n Proto)
-inline constexpr size_t kChunkBytes = 1024 * 1024;      // payload bytes in one chunk frame
+inline constexpr size_t kChunkBytes = 256 * 1024;           // payload bytes in one chunk frame
 inline constexpr size_t kFrameBytesMax =
     2 * 1024 * 1024;                               // ZMQ_MAXMSGSIZE: larger frames cut the peer
 inline constexpr size_t kFramesPerMessageMax = 2;  // control + at most one chunk

@@ -178,6 +178,12 @@ double RelativeDistance(const LowRankSum& got, const LowRankSum& wanted) {
   return distance == 0 ? 0 : distance / cores[1].norm().item<double>();
 }
 
+double GramSquare(const LowRank& factors) {
+  const at::Tensor gram =
+      at::matmul(factors.B_OR.t(), factors.B_OR) * at::matmul(factors.A_RI, factors.A_RI.t());
+  return std::max(gram.sum().item<double>(), 0.0);
+}
+
 double InnerProduct(const LowRank& x, const LowRankSum& y) {
   if (y.dense()) {
     return (at::matmul(x.B_OR.t(), y.Matrix()) * x.A_RI).sum().item<double>();

@@ -52,6 +52,8 @@ class LowRankSum {
 [[nodiscard]] double FrobeniusNorm(const LowRankSum& sum);
 /// ‖got − wanted‖_F / ‖wanted‖_F; 0 if both are zero.
 [[nodiscard]] double RelativeDistance(const LowRankSum& got, const LowRankSum& wanted);
+/// ‖B·A‖_F² = Σ (BᵀB) ∘ (AAᵀ): cheaper than FrobeniusNorm, exact to 1e-16·‖B‖²‖A‖².
+[[nodiscard]] double GramSquare(const LowRank& factors);
 /// ⟨x, y⟩ = Σ (B_xᵀ B_y) ∘ (A_x A_yᵀ).
 [[nodiscard]] double InnerProduct(const LowRank& x, const LowRankSum& y);
 

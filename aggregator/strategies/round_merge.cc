@@ -66,6 +66,10 @@ void CertifySite(const SiteMerge& merge, const SiteState& old, SiteOutcome& outc
   outcome.effective_rank = EffectiveRank(merge.spectrum);
 }
 
+LowRank Difference(const LowRank& x, const LowRank& y) {
+  return {at::cat({x.A_RI, y.A_RI}, 0), at::cat({x.B_OR, -y.B_OR}, 1)};
+}
+
 // D_k = ΔW_k − sent_k: its norm, and its inner product with the mean of all D.
 Status MeasureClients(const Strategy& strategy, const MergeInput& input, size_t site,
                       const SiteMerge& merge, SiteOutcome& outcome) {
@@ -77,9 +81,7 @@ Status MeasureClients(const Strategy& strategy, const MergeInput& input, size_t 
     WEFT_TRY_ASSIGN(LowRank update, input.updates.Factors(k, site));
     WEFT_TRY_ASSIGN(const std::optional<LowRank> sent,
                     strategy.Sent(input.global, site, input.updates.plan(k)));
-    if (sent) {
-      update = {at::cat({update.A_RI, sent->A_RI}, 0), at::cat({update.B_OR, -sent->B_OR}, 1)};
-    }
+    if (sent) update = Difference(update, *sent);
     LowRankSum change(old.site.out, old.site.in);
     change.Add(update);
     const double norm = FrobeniusNorm(change);
@@ -233,21 +235,18 @@ Result<std::vector<double>> ClientWeights(const std::vector<UpdateHeader>& heade
   return weights;
 }
 
-Result<double> UpdateNorm(const Strategy* strategy, const GlobalState* global,
+Result<double> UpdateNorm(const Strategy& strategy, const GlobalState* global,
                           const ClientPlan& client, const AdapterState& update) {
   return Guarded("[update-norm]", [&]() -> Result<double> {
     const at::NoGradGuard no_grad;
     double square = 0;
     for (size_t i = 0; i < update.sites.size(); ++i) {
-      LowRankSum change(update.sites[i].site.out, update.sites[i].site.in);
-      WEFT_TRY_ASSIGN(const LowRank factors, LowerSite(update.spec, update.sites[i]));
-      change.Add(factors);
-      if (strategy != nullptr && global != nullptr) {
-        WEFT_TRY_ASSIGN(const std::optional<LowRank> sent, strategy->Sent(*global, i, client));
-        if (sent) change.Add(*sent, -1);
+      WEFT_TRY_ASSIGN(LowRank change, LowerSite(update.spec, update.sites[i]));
+      if (global != nullptr) {
+        WEFT_TRY_ASSIGN(const std::optional<LowRank> sent, strategy.Sent(*global, i, client));
+        if (sent) change = Difference(change, *sent);
       }
-      const double norm = FrobeniusNorm(change);
-      square += norm * norm;
+      square += GramSquare(change);
     }
     return std::sqrt(square);
   });

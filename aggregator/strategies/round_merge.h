@@ -27,8 +27,8 @@ struct MergedRound {
                                                         const std::string& weighting,
                                                         uint64_t max_examples);
 
-/// ‖ΔW_k − sent_k‖_F over all sites.
-[[nodiscard]] Result<double> UpdateNorm(const Strategy* strategy, const GlobalState* global,
+/// ‖ΔW_k − sent_k‖_F over all sites; without a global state that of ΔW_k itself.
+[[nodiscard]] Result<double> UpdateNorm(const Strategy& strategy, const GlobalState* global,
                                         const ClientPlan& client, const AdapterState& update);
 
 }  // namespace weft

@@ -92,7 +92,7 @@ class Strategy {
 
   /// What a client of that plan is sent.
   [[nodiscard]] virtual Result<AdapterBundle> Cut(const GlobalState& global,
-                                           const ClientPlan& client) const = 0;
+                                                  const ClientPlan& client) const = 0;
 
   /// Float64 factors at scale 1 of the adapter that Cut sends (not of its frozen part): what the
   /// client's update is measured against. Nothing where the client starts from a fresh adapter.

@@ -1,0 +1,170 @@
+#include "aggregator/merge_work.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+
+#include "aggregator/spooled_updates.h"
+#include "aggregator/strategies/round_merge.h"
+#include "aggregator/strategies/state_block.h"
+#include "aggregator/update_admission.h"
+#include "common/adapters/peft_io.h"
+#include "common/base/str.h"
+#include "common/codec/precision.h"
+#include "common/tensor/guard.h"
+
+namespace weft {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::vector<LinearSite> SitesOf(const AdapterState& state) {
+  std::vector<LinearSite> sites;
+  sites.reserve(state.sites.size());
+  for (const SiteState& site : state.sites) sites.push_back(site.site);
+  return sites;
+}
+
+Result<GlobalState> ReadState(const Store* store, const std::string& blob,
+                              const std::string& strategy) {
+  WEFT_TRY_ASSIGN(const Blob bytes, store->ReadBlob(blob));
+  return DecodeState(bytes, strategy);
+}
+
+Result<std::vector<ReceivedUpdate>> ReadSpool(const MergeJob& job) {
+  std::vector<ReceivedUpdate> updates;
+  updates.reserve(job.updates.size());
+  for (const SpooledUpdate& spooled : job.updates) {
+    const auto plan = std::find_if(
+        job.plan.cohort.begin(), job.plan.cohort.end(),
+        [&](const ClientPlan& entry) { return entry.client == spooled.header.client; });
+    if (plan == job.plan.cohort.end()) {
+      return FailedPrecondition(Str("[merge] client ", spooled.header.client,
+                                    " is not of the cohort of round ", job.plan.round));
+    }
+    WEFT_TRY_ASSIGN(Blob payload, job.store->ReadBlob(spooled.blob));
+    updates.push_back({spooled.header, *plan, std::move(payload)});
+  }
+  return updates;
+}
+
+// A folder under another name first: a reader never meets half an adapter.
+Status WriteFolder(const AdapterState& adapter, const ExportJob& job) {
+  const fs::path folder(job.folder);
+  const fs::path temporary(job.folder + ".tmp");
+  std::error_code error;
+  fs::remove_all(temporary, error);
+  WEFT_TRY(WritePeft(adapter, temporary, {.base_model = job.base_model}));
+  fs::remove_all(folder, error);
+  fs::rename(temporary, folder, error);
+  if (error) {
+    return Unavailable(
+        Str("[export] ", job.folder, ": cannot rename its temporary folder: ", error.message()));
+  }
+  return OkStatus();
+}
+
+}  // namespace
+
+Result<InitJob::Output> RunInit(const InitJob& job, JobControl&) {
+  return Guarded("[init]", [&]() -> Result<InitJob::Output> {
+    WEFT_TRY_ASSIGN(const Strategy* strategy, FindStrategy(job.strategy.name));
+    WEFT_TRY(strategy->Check(job.strategy));
+    if (!job.adapter.modules_to_save.empty()) {
+      return InvalidArgument(Str("[", strategy->name(), "] adapter.modules_to_save names ",
+                                 job.adapter.modules_to_save.front(),
+                                 ": whole modules are not merged over sites; unset it"));
+    }
+    WEFT_TRY_ASSIGN(const GlobalState global, strategy->Init(job.adapter, job.sites, job.seed));
+    InitJob::Output output;
+    WEFT_TRY_ASSIGN(output.state, EncodeState(global));
+    WEFT_TRY_ASSIGN(output.adapter_sha256, AdapterSha256(global.adapter));
+    return output;
+  });
+}
+
+Result<MergeJob::Output> RunMerge(const MergeJob& job, JobControl& control) {
+  const auto began = std::chrono::steady_clock::now();
+  return Guarded("[merge]", [&]() -> Result<MergeJob::Output> {
+    WEFT_TRY_ASSIGN(const Strategy* strategy, FindStrategy(job.strategy.name));
+    WEFT_TRY_ASSIGN(const GlobalState global,
+                    ReadState(job.store, job.state_blob, job.strategy.name));
+    WEFT_TRY_ASSIGN(std::vector<ReceivedUpdate> received, ReadSpool(job));
+    WEFT_TRY_ASSIGN(const std::unique_ptr<SpooledUpdates> updates,
+                    SpooledUpdates::Open(std::move(received), SitesOf(global.adapter),
+                                         job.weighting, job.max_examples));
+    WEFT_TRY_ASSIGN(MergedRound merged,
+                    MergeRound(*strategy, {job.strategy, global, *updates}, control));
+    MergeJob::Output output;
+    WEFT_TRY_ASSIGN(output.state, EncodeState(merged.global));
+    WEFT_TRY_ASSIGN(output.adapter_sha256, AdapterSha256(merged.global.adapter));
+    output.certificate = std::move(merged.certificate);
+    output.merge_s =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+    return output;
+  });
+}
+
+Result<CutJob::Output> RunCut(const CutJob& job, JobControl&) {
+  return Guarded("[cut]", [&]() -> Result<CutJob::Output> {
+    WEFT_TRY_ASSIGN(const Strategy* strategy, FindStrategy(job.strategy.name));
+    WEFT_TRY_ASSIGN(GlobalState global, DecodeState(job.state, job.strategy.name));
+    AdapterBundle bundle;
+    if (job.whole) {
+      bundle.frozen = std::move(global.adapter);
+    } else {
+      WEFT_TRY_ASSIGN(bundle, strategy->Cut(global, job.client));
+    }
+    WEFT_TRY_ASSIGN(Blob bytes, EncodeBundle(bundle, Float32Codec()));
+    return CutJob::Output{std::move(bytes)};
+  });
+}
+
+Result<AdmitJob::Output> RunAdmit(const AdmitJob& job, JobControl&) {
+  return Guarded("[admission]", [&]() -> Result<AdmitJob::Output> {
+    AdmitJob::Output output;
+    const auto refused = [&](Status why) {
+      output.verdict = std::move(why);
+      return output;
+    };
+    // Failing to read our own store or state is our trouble, not the client's: no verdict.
+    WEFT_TRY_ASSIGN(const Blob payload, job.store->ReadBlob(job.blob));
+    WEFT_TRY_ASSIGN(const Strategy* strategy, FindStrategy(job.strategy.name));
+    std::optional<GlobalState> global;
+    if (!job.state_blob.empty()) {
+      WEFT_TRY_ASSIGN(global, ReadState(job.store, job.state_blob, job.strategy.name));
+    }
+    const Result<TensorBlock> block = CheckUpdate(job.client, job.header, job.sites, payload);
+    if (!block.ok()) return refused(block.status());
+    WEFT_TRY_ASSIGN(const AdapterState update, DecodeUpdate(*block));
+    WEFT_TRY_ASSIGN(output.update_norm,
+                    UpdateNorm(*strategy, global ? &*global : nullptr, job.client, update));
+    if (!std::isfinite(output.update_norm) ||
+        (job.norm_max > 0 && output.update_norm > job.norm_max)) {
+      return refused(
+          InvalidArgument(Str("[admission] client ", job.client.client, " round ", job.header.round,
+                              ": its update has norm ", output.update_norm,
+                              ", cohort.update_norm_max is ", job.norm_max)));
+    }
+    return output;
+  });
+}
+
+Result<ExportJob::Output> RunExport(const ExportJob& job, JobControl&) {
+  return Guarded("[export]", [&]() -> Result<ExportJob::Output> {
+    WEFT_TRY_ASSIGN(const GlobalState global, DecodeState(job.state, ""));
+    WEFT_TRY(WriteFolder(global.adapter, job));
+    return ExportJob::Output{job.folder};
+  });
+}
+
+void RegisterMergeWork(WorkTable& table) {
+  table.On<InitJob>(RunInit);
+  table.On<MergeJob>(RunMerge);
+  table.On<CutJob>(RunCut);
+  table.On<AdmitJob>(RunAdmit);
+  table.On<ExportJob>(RunExport);
+}
+
+}  // namespace weft

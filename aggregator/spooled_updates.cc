@@ -1,0 +1,48 @@
+#include "aggregator/spooled_updates.h"
+
+#include <algorithm>
+
+#include "aggregator/strategies/round_merge.h"
+#include "aggregator/strategies/slots.h"
+#include "aggregator/update_admission.h"
+#include "common/base/str.h"
+
+namespace weft {
+
+Result<std::unique_ptr<SpooledUpdates>> SpooledUpdates::Open(std::vector<ReceivedUpdate> updates,
+                                                             std::span<const LinearSite> sites,
+                                                             const std::string& weighting,
+                                                             uint64_t max_examples) {
+  std::stable_sort(updates.begin(), updates.end(),
+                   [](const ReceivedUpdate& a, const ReceivedUpdate& b) {
+                     return a.client.client < b.client.client;
+                   });
+  auto source = std::make_unique<SpooledUpdates>();
+  std::vector<UpdateHeader> headers;
+  for (const ReceivedUpdate& update : updates) {
+    if (!headers.empty() && headers.back().client == update.header.client) {
+      return AlreadyExists(Str("[merge] client ", update.header.client, " has two updates"));
+    }
+    WEFT_TRY_ASSIGN(TensorBlock block,
+                    CheckUpdate(update.client, update.header, sites, update.payload));
+    source->blocks_.push_back(std::move(block));
+    headers.push_back(update.header);
+  }
+  WEFT_TRY_ASSIGN(source->weights_, ClientWeights(headers, weighting, max_examples));
+  source->updates_ = std::move(updates);
+  return source;
+}
+
+Result<LowRank> SpooledUpdates::Factors(size_t client, size_t site) const {
+  const TensorBlock& block = blocks_[client];
+  const BlockSection& section = block.sections[0];
+  WEFT_TRY_ASSIGN(const Codec* codec, FindCodec(block.codec));
+  SiteState state{section.sites[site].site, {}};
+  for (const BlockTensor& tensor : section.sites[site].tensors) {
+    WEFT_TRY_ASSIGN(at::Tensor value, codec->Decode(tensor));
+    state.tensors.push_back({tensor.name, std::move(value)});
+  }
+  return LowerSite(section.spec, state);
+}
+
+}  // namespace weft

@@ -1,0 +1,29 @@
+#pragma once
+// CheckUpdate: everything about a received update that can be known without the other updates. A
+// peer's bytes come in; only after names, shapes, element types and finiteness are right does
+// torch see them.
+
+#include <span>
+
+#include "common/adapters/adapter_state.h"
+#include "common/base/result.h"
+#include "common/plan/round_plan.h"
+#include "common/wire/tensor_block.h"
+
+namespace weft {
+
+/// kInvalidArgument unless the header is from the planned client, about the planned adapter, and
+/// its numbers make sense.
+[[nodiscard]] Status CheckUpdateHeader(const ClientPlan& client, const UpdateHeader& header);
+
+/// The block of an update whose structure is exactly what the plan asks for: one "adapter" section
+/// of the planned spec, every tensor present once, of the planned shape and the codec's type,
+/// finite, not all zero. Errors name client, round, site, tensor, got and wanted.
+[[nodiscard]] Result<TensorBlock> CheckUpdate(const ClientPlan& client, const UpdateHeader& header,
+                                              std::span<const LinearSite> sites,
+                                              const Blob& payload);
+
+/// The update's tensors; `block` must come from CheckUpdate.
+[[nodiscard]] Result<AdapterState> DecodeUpdate(const TensorBlock& block);
+
+}  // namespace weft

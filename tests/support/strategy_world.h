@@ -1,0 +1,102 @@
+#pragma once
+// A round of a strategy in memory: clients with float64 factors of their own, a global state, and
+// the products that tests compare (factors are free up to a gauge).
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "aggregator/strategies/slots.h"
+#include "aggregator/strategies/strategy.h"
+#include "common/adapters/adapter.h"
+#include "common/base/random.h"
+
+namespace weft::testing {
+
+struct MemoryClient {
+  ClientPlan plan;
+  double weight = 1;
+  std::vector<LowRank> factors;  // as a LoRA adapter holds them, not scaled
+};
+
+class MemoryUpdates final : public UpdateSource {
+ public:
+  explicit MemoryUpdates(std::vector<MemoryClient> clients) : clients_(std::move(clients)) {
+    double sum = 0;
+    for (const MemoryClient& client : clients_) sum += client.weight;
+    for (MemoryClient& client : clients_) client.weight /= sum;
+  }
+  [[nodiscard]] size_t size() const override { return clients_.size(); }
+  [[nodiscard]] const ClientPlan& plan(size_t k) const override { return clients_[k].plan; }
+  [[nodiscard]] double weight(size_t k) const override { return clients_[k].weight; }
+  [[nodiscard]] Result<LowRank> Factors(size_t k, size_t site) const override {
+    const LowRank& raw = clients_[k].factors[site];
+    const double scaling = ScalingFor(clients_[k].plan.adapter, Path(site));
+    return LowRank{raw.A_RI.to(at::kDouble), raw.B_OR.to(at::kDouble) * scaling};
+  }
+  static std::string Path(size_t site) { return "layers." + std::to_string(site) + ".q_proj"; }
+
+ private:
+  std::vector<MemoryClient> clients_;
+};
+
+inline at::Tensor RandomMatrix(int64_t rows, int64_t columns, std::string_view label,
+                               uint64_t seed = 1) {
+  RandomStream stream = RandomStream::Derive(seed, {"strategy-world", label});
+  at::Tensor matrix = at::empty({rows, columns}, at::kDouble);
+  for (int64_t i = 0; i < matrix.numel(); ++i) {
+    matrix.mutable_data_ptr<double>()[i] = stream.Normal();
+  }
+  return matrix;
+}
+
+inline AdapterSpec LoraSpec(int64_t rank, double alpha) {
+  AdapterSpec spec;
+  spec.rank = rank;
+  spec.alpha = alpha;
+  spec.target_modules = {"q_proj"};
+  return spec;
+}
+
+/// A client of this rank on these sites with random factors.
+inline MemoryClient RandomClient(const std::string& name, int64_t rank, double alpha,
+                                 const std::vector<LinearSite>& sites, uint64_t seed = 1) {
+  MemoryClient client{{ClientId{name}, LoraSpec(rank, alpha)}, 1, {}};
+  for (const LinearSite& site : sites) {
+    const int64_t r = ClientRank(client.plan.adapter, site);
+    client.factors.push_back({RandomMatrix(r, site.in, name + site.path + "A", seed),
+                              RandomMatrix(site.out, r, name + site.path + "B", seed)});
+  }
+  return client;
+}
+
+/// What a client returns that trains nothing.
+inline Result<MemoryClient> IdleClient(const Strategy& strategy, const GlobalState& global,
+                                       const ClientPlan& plan, double weight) {
+  WEFT_TRY_ASSIGN(const AdapterBundle bundle, strategy.Cut(global, plan));
+  MemoryClient client{plan, weight, {}};
+  for (const SiteState& site : bundle.adapter->sites) {
+    client.factors.push_back({site.Get("A"), site.Get("B")});
+  }
+  return client;
+}
+
+inline at::Tensor Product(const LowRank& factors) {
+  return at::matmul(factors.B_OR.to(at::kDouble), factors.A_RI.to(at::kDouble));
+}
+inline at::Tensor Product(const SiteState& site) {
+  return Product(LowRank{site.Get("A"), site.Get("B")});
+}
+inline at::Tensor Product(const AdapterState& state, size_t site) {
+  return Product(state.sites[site]) * ScalingFor(state.spec, state.sites[site].site.path);
+}
+
+/// ‖got − wanted‖_F / ‖wanted‖_F.
+inline double Relative(const at::Tensor& got, const at::Tensor& wanted) {
+  return ((got - wanted).norm() / wanted.norm()).item<double>();
+}
+inline double MaxAbs(const at::Tensor& difference) {
+  return difference.numel() == 0 ? 0 : difference.abs().max().item<double>();
+}
+
+}  // namespace weft::testing

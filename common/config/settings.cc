@@ -4,7 +4,8 @@
 #include "common/config/settings.h"
 
 #include <algorithm>
-#include <regex>
+#include <string>
+#include <string_view>
 
 #include "common/config/binding.h"
 
@@ -50,31 +51,51 @@ Rule Form(bool (*form)(const std::string&), std::string_view wanted) {
   return rule;
 }
 
+constexpr std::string_view kDigits = "0123456789";
+constexpr std::string_view kLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+
+bool AllOf(std::string_view text, std::string_view allowed) {
+  return text.find_first_not_of(allowed) == std::string_view::npos;
+}
+
+bool IsNumber(std::string_view text, size_t digits_max) {
+  return !text.empty() && text.size() <= digits_max && AllOf(text, kDigits);
+}
+
 // Names become parts of file names and labels of logs.
 bool IsName(const std::string& text) {
-  static const std::regex kName("[A-Za-z0-9][A-Za-z0-9._-]{0,127}");
-  return std::regex_match(text, kName);
+  const std::string first = std::string(kLetters) + std::string(kDigits);
+  constexpr size_t kNameMax = 128;
+  return !text.empty() && text.size() <= kNameMax && AllOf(text.substr(0, 1), first) &&
+         AllOf(text, first + "._-");
 }
 constexpr std::string_view kNameWanted =
     "a name of letters, digits, dots, dashes and underscores, at most 128, the first a letter or "
     "digit";
 
 bool IsDevice(const std::string& text) {
-  static const std::regex kDevice("auto|cpu|cuda(:[0-9]{1,3})?");
-  return std::regex_match(text, kDevice);
+  constexpr std::string_view kNumbered = "cuda:";
+  return text == "auto" || text == "cpu" || text == "cuda" ||
+         (text.compare(0, kNumbered.size(), kNumbered) == 0 &&
+          IsNumber(std::string_view(text).substr(kNumbered.size()), 3));
 }
 
-// Other transports would carry no CURVE security.
+// HOST:PORT; IPv6 hosts are bracketed and hold colons themselves.
+bool IsHostPort(const std::string& text) {
+  const size_t colon = text.rfind(':');
+  return colon != std::string::npos && colon > 0 && text.find('/') == std::string::npos &&
+         IsNumber(std::string_view(text).substr(colon + 1), 5);
+}
+
+// Other transports would carry no CURVE security. Port * lets the system choose one.
 bool IsTcp(const std::string& text) {
-  static const std::regex kTcp("tcp://[^/]+:([0-9]{1,5}|\\*)");
-  return std::regex_match(text, kTcp);
+  constexpr std::string_view kTcp = "tcp://";
+  if (text.compare(0, kTcp.size(), kTcp) != 0) return false;
+  std::string rest = text.substr(kTcp.size());
+  if (!rest.empty() && rest.back() == '*') rest.back() = '0';
+  return IsHostPort(rest);
 }
 constexpr std::string_view kTcpWanted = "tcp://HOST:PORT";
-
-bool IsHostPort(const std::string& text) {
-  static const std::regex kHostPort("[^/]+:[0-9]{1,5}");
-  return std::regex_match(text, kHostPort);
-}
 
 void BindRun(std::vector<Binding>& t, Settings& s) {
   t.push_back({"run", "name", &s.run.name, "Name of the run.", Form(IsName, kNameWanted)});

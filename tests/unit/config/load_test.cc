@@ -345,6 +345,22 @@ TEST(ExamplesTest, EveryConfigurationInTheTreeLoads) {
   EXPECT_GE(loaded, 2);
 }
 
+TEST_F(LoadTest, NamesDevicesAndAddressesAreCheckedByForm) {
+  for (const char* good :
+       {"run.name=a.b-c_1", "model.device=cuda:12", "model.device=cuda", "model.device=auto",
+        "server.bind=tcp://[::1]:99", "server.bind=tcp://*:7711", "server.bind=tcp://0.0.0.0:*",
+        "server.metrics-bind=localhost:9090", "server.address="}) {
+    EXPECT_TRUE(Set({good}).ok()) << good << ": " << Set({good}).status();
+  }
+  for (const char* bad :
+       {"run.name=-a", "run.name=a/b", "run.name=ä", "model.device=cuda:", "model.device=cuda:x",
+        "model.device=cuda:1234", "server.bind=tcp://host", "server.bind=tcp://:99",
+        "server.bind=tcp://a/b:99", "server.bind=inproc://x", "server.bind=tcp://",
+        "server.metrics-bind=9090", "server.metrics-bind=localhost:"}) {
+    EXPECT_FALSE(Set({bad}).ok()) << bad;
+  }
+}
+
 // The table must hold every key exactly once, in kebab-case, with a description and a default that
 // its own rule accepts.
 TEST(BindingTest, EveryKeyIsWellFormedAndItsDefaultValid) {

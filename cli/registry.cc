@@ -9,9 +9,11 @@ namespace weft::cli {
 namespace {
 
 constexpr std::array kCommands = {
+    Command{"train", "train one site alone: an adapter, or with --full the whole model", SetUpTrain},
     Command{"eval", "loss and perplexity of a model on a data file", SetUpEval},
     Command{"generate", "continue a prompt", SetUpGenerate},
     Command{"bench train", "time LoRA training steps", SetUpBenchTrain},
+    Command{"bench merge", "time the merge of one round", SetUpBenchMerge},
     Command{"runs list", "the runs at or below a folder", SetUpRunsList},
     Command{"runs show", "one run and its members", SetUpRunsShow},
     Command{"runs rounds", "the rounds of a run, or each client's part in them", SetUpRunsRounds},

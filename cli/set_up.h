@@ -5,6 +5,7 @@
 
 namespace weft::cli {
 
+Action SetUpBenchMerge(CLI::App& app);
 Action SetUpBenchTrain(CLI::App& app);
 Action SetUpConfigReference(CLI::App& app);
 Action SetUpConfigShow(CLI::App& app);
@@ -17,6 +18,7 @@ Action SetUpRunsShow(CLI::App& app);
 Action SetUpRunsStop(CLI::App& app);
 Action SetUpRunsTail(CLI::App& app);
 Action SetUpRunsVerify(CLI::App& app);
+Action SetUpTrain(CLI::App& app);
 Action SetUpVersion(CLI::App& app);
 
 }  // namespace weft::cli

@@ -1,0 +1,159 @@
+// `weft bench merge`: how long one round's merge takes, for any strategy, number of clients, ranks
+// and layer size, on random updates in the form in which they lie in the spool.
+
+#include <algorithm>
+#include <chrono>
+#include <iostream>
+
+#include <nlohmann/json.hpp>
+#include <sys/resource.h>
+
+#include "aggregator/spooled_updates.h"
+#include "aggregator/strategies/round_merge.h"
+#include "aggregator/strategies/slots.h"
+#include "aggregator/strategies/state_block.h"
+#include "cli/set_up.h"
+#include "common/base/random.h"
+#include "common/base/str.h"
+#include "common/codec/precision.h"
+
+namespace weft::cli {
+namespace {
+
+struct Options {
+  int64_t clients = 3;
+  std::vector<int64_t> ranks = {16};
+  int64_t modules = 8;
+  std::vector<int64_t> dim = {1024, 1024};  // out, in
+  std::string strategy = "exact-svd";
+  int64_t repeat = 3;
+  int threads = 0;
+  bool json = false;
+};
+
+Status CheckOptions(const Options& options) {
+  const auto positive = [](int64_t value) { return value >= 1; };
+  if (options.clients < 1 || options.modules < 1 || options.repeat < 1 || options.ranks.empty() ||
+      options.dim.size() != 2 ||
+      !std::all_of(options.ranks.begin(), options.ranks.end(), positive) ||
+      !std::all_of(options.dim.begin(), options.dim.end(), positive)) {
+    return InvalidArgument("--clients, --modules, --repeat, --ranks and --dim must be at least 1");
+  }
+  return OkStatus();
+}
+
+// Uniform numbers: what they are does not matter to the time, that they are not zero does.
+at::Tensor Random(std::vector<int64_t> shape, RandomStream& stream) {
+  at::Tensor tensor = at::empty(shape, at::kFloat);
+  for (int64_t i = 0; i < tensor.numel(); ++i) {
+    tensor.mutable_data_ptr<float>()[i] = static_cast<float>(stream.NextU32()) * 0x1p-31F - 1.0F;
+  }
+  return tensor;
+}
+
+Result<ReceivedUpdate> MakeUpdate(const Options& options, int64_t index,
+                                  const std::vector<LinearSite>& sites) {
+  ReceivedUpdate update;
+  const std::string digits = Str(index);
+  update.client.client.name =
+      "c" + std::string(6 - std::min<size_t>(6, digits.size()), '0') + digits;
+  update.client.adapter.rank = options.ranks[static_cast<size_t>(index) % options.ranks.size()];
+  update.client.adapter.alpha = 16;
+  RandomStream stream = RandomStream::Derive(1, {"bench-merge", digits});
+  AdapterBundle bundle;
+  bundle.adapter.emplace();
+  bundle.adapter->spec = update.client.adapter;
+  for (const LinearSite& site : sites) {
+    const int64_t rank = ClientRank(update.client.adapter, site);
+    bundle.adapter->sites.push_back(
+        {site, {{"A", Random({rank, site.in}, stream)}, {"B", Random({site.out, rank}, stream)}}});
+  }
+  WEFT_TRY_ASSIGN(update.payload, EncodeBundle(bundle, Float32Codec()));
+  update.header.client = update.client.client;
+  update.header.spec = update.client.adapter;
+  update.header.codec = "float32";
+  update.header.num_examples = 100;
+  update.header.label_tokens = 1000;
+  update.header.payload_bytes = update.payload.size();
+  return update;
+}
+
+Status Run(const Options& options) {
+  WEFT_TRY(CheckOptions(options));
+  if (options.threads > 0) at::set_num_threads(options.threads);
+  WEFT_TRY_ASSIGN(const Strategy* strategy, FindStrategy(options.strategy));
+  const StrategySettings settings{.name = options.strategy};
+  std::vector<LinearSite> sites;
+  for (int64_t i = 0; i < options.modules; ++i) {
+    sites.push_back({Str("layers.", i, ".q_proj"), options.dim[1], options.dim[0]});
+  }
+  std::vector<ReceivedUpdate> received;
+  double bytes = 0;
+  for (int64_t k = 0; k < options.clients; ++k) {
+    WEFT_TRY_ASSIGN(ReceivedUpdate update, MakeUpdate(options, k, sites));
+    bytes += static_cast<double>(update.payload.size());
+    received.push_back(std::move(update));
+  }
+  AdapterSpec spec;
+  spec.rank = *std::max_element(options.ranks.begin(), options.ranks.end());
+  WEFT_TRY_ASSIGN(GlobalState global, strategy->Init(spec, sites, 1));
+
+  std::vector<double> seconds;
+  Certificate certificate;
+  for (int64_t i = 0; i <= options.repeat; ++i) {
+    const auto began = std::chrono::steady_clock::now();
+    JobControl control;
+    WEFT_TRY_ASSIGN(const auto updates, SpooledUpdates::Open(received, sites, "examples", 0));
+    WEFT_TRY_ASSIGN(MergedRound merged,
+                    MergeRound(*strategy, {settings, global, *updates}, control));
+    WEFT_TRY_ASSIGN(const Blob state, EncodeState(merged.global));
+    seconds.push_back(
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count());
+    certificate = std::move(merged.certificate);
+    // The first merge only makes the state of a run under way, and warms up.
+    if (i == 0) {
+      global = std::move(merged.global);
+      seconds.clear();
+    }
+  }
+  std::sort(seconds.begin(), seconds.end());
+  const double merge_s = seconds[seconds.size() / 2];
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  const double peak_mb = static_cast<double>(usage.ru_maxrss) / 1024;
+  if (options.json) {
+    std::cout << nlohmann::json{{"merge_s", merge_s},
+                                {"gb_per_s", bytes / merge_s / 1e9},
+                                {"peak_rss_mb", peak_mb},
+                                {"payload_mb", bytes / 1e6},
+                                {"error_before_truncation", certificate.error_before_truncation},
+                                {"error_published", certificate.error_published}}
+                     .dump()
+              << "\n";
+  } else {
+    std::cout << options.strategy << ", " << options.clients << " clients, " << options.modules
+              << " layers " << options.dim[0] << "×" << options.dim[1] << ": " << merge_s
+              << " s a merge (median of " << options.repeat << "), " << bytes / merge_s / 1e9
+              << " GB/s of updates, peak memory " << peak_mb << " MB\n";
+  }
+  return OkStatus();
+}
+
+}  // namespace
+
+Action SetUpBenchMerge(CLI::App& app) {
+  auto options = std::make_shared<Options>();
+  app.add_option("--clients", options->clients, "updates in the round")->capture_default_str();
+  app.add_option("--ranks", options->ranks, "ranks, given to the clients in turn: 4,8,16")
+      ->delimiter(',');
+  app.add_option("--modules", options->modules, "adapted layers")->capture_default_str();
+  app.add_option("--dim", options->dim, "outputs and inputs of a layer: 4096 4096")->expected(2);
+  app.add_option("--strategy", options->strategy, "rule to run")->capture_default_str();
+  app.add_option("--repeat", options->repeat, "merges; the median is reported")
+      ->capture_default_str();
+  app.add_option("--threads", options->threads, "torch threads; 0: all cores");
+  app.add_flag("--json", options->json, "one JSON object on stdout");
+  return [options] { return Run(*options); };
+}
+
+}  // namespace weft::cli

@@ -1,0 +1,306 @@
+// What every strategy of the registry promises, whatever its formula.
+
+#include <algorithm>
+#include <cmath>
+
+#include <gtest/gtest.h>
+
+#include "aggregator/merge_work.h"
+#include "aggregator/spooled_updates.h"
+#include "aggregator/strategies/round_merge.h"
+#include "aggregator/strategies/state_block.h"
+#include "common/codec/precision.h"
+#include "common/crypto/digest.h"
+#include "tests/support/strategy_world.h"
+
+namespace weft {
+namespace {
+
+using testing::IdleClient;
+using testing::LoraSpec;
+using testing::MaxAbs;
+using testing::MemoryClient;
+using testing::MemoryUpdates;
+using testing::Product;
+using testing::RandomClient;
+using testing::RandomMatrix;
+using testing::Relative;
+
+// One wide, one tall, and one narrower than the largest rank.
+const std::vector<LinearSite>& Sites() {
+  static const auto* sites = new std::vector<LinearSite>{{MemoryUpdates::Path(0), 40, 24},
+                                                         {MemoryUpdates::Path(1), 18, 36},
+                                                         {MemoryUpdates::Path(2), 32, 6}};
+  return *sites;
+}
+
+MergedRound Merge(const StrategySettings& settings, const GlobalState& global,
+                  const UpdateSource& updates) {
+  JobControl control;
+  Result<MergedRound> merged =
+      MergeRound(**FindStrategy(settings.name), {settings, global, updates}, control);
+  WEFT_CHECK(merged.ok(), merged.status());
+  return std::move(merged).value();
+}
+
+GlobalState Init(const Strategy& strategy, int64_t rank = 8) {
+  Result<GlobalState> global =
+      strategy.Init(LoraSpec(rank, 2.0 * static_cast<double>(rank)), Sites(), 3);
+  WEFT_CHECK(global.ok(), global.status());
+  return std::move(global).value();
+}
+
+std::vector<MemoryClient> ThreeClients(uint64_t seed = 1) {
+  std::vector<MemoryClient> clients = {RandomClient("alice", 4, 8, Sites(), seed),
+                                       RandomClient("bob", 8, 4, Sites(), seed),
+                                       RandomClient("carol", 2, 6, Sites(), seed)};
+  clients[0].weight = 3;
+  clients[1].weight = 1;
+  clients[2].weight = 6;
+  return clients;
+}
+
+// A state that two rounds of training have left.
+GlobalState Trained(const StrategySettings& settings) {
+  GlobalState global = Init(**FindStrategy(settings.name));
+  for (const uint64_t seed : {11, 12}) {
+    global = Merge(settings, global, MemoryUpdates(ThreeClients(seed))).global;
+  }
+  return global;
+}
+
+// (B, A) → (B·G, G⁻¹·A): another pair of factors of the same product.
+void ChangeGauge(MemoryClient& client, uint64_t seed) {
+  for (LowRank& factors : client.factors) {
+    const int64_t rank = factors.A_RI.size(0);
+    const at::Tensor G = RandomMatrix(rank, rank, "gauge", seed) + 3 * at::eye(rank, at::kDouble);
+    factors.A_RI = at::linalg_solve(G, factors.A_RI);
+    factors.B_OR = at::matmul(factors.B_OR, G);
+  }
+}
+
+double Change(const AdapterState& a, const AdapterState& b) {
+  double worst = 0;
+  for (size_t i = 0; i < a.sites.size(); ++i) {
+    worst = std::max(worst, Relative(Product(a, i), Product(b, i)));
+  }
+  return worst;
+}
+
+class StrategyTest : public ::testing::TestWithParam<std::string> {
+ protected:
+  const Strategy& strategy() const { return **FindStrategy(GetParam()); }
+  StrategySettings settings() const { return {.name = GetParam()}; }
+};
+
+std::vector<std::string> Names() {
+  std::vector<std::string> names;
+  for (const Strategy* strategy : StrategyRegistry()) names.emplace_back(strategy->name());
+  return names;
+}
+
+INSTANTIATE_TEST_SUITE_P(Registry, StrategyTest, ::testing::ValuesIn(Names()),
+                         [](const auto& test) {
+                           std::string name = test.param;
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
+
+TEST_P(StrategyTest, DefaultsPassItsCheckAndTheFreshGlobalChangesNothing) {
+  EXPECT_TRUE(CheckStrategySettings(settings(), {}).ok());
+  const GlobalState global = Init(strategy());
+  ASSERT_EQ(global.adapter.sites.size(), Sites().size());
+  for (size_t i = 0; i < Sites().size(); ++i) {
+    EXPECT_EQ(MaxAbs(Product(global.adapter, i)), 0);
+    EXPECT_EQ(ScalingFor(global.adapter.spec, Sites()[i].path), 1.0);
+  }
+}
+
+TEST_P(StrategyTest, ArrivalOrderChangesNoBit) {
+  // The whole path of a round: blobs in the order of arrival, sorted by name when opened.
+  const GlobalState global = Trained(settings());
+  std::vector<ReceivedUpdate> received;
+  for (const MemoryClient& client : ThreeClients()) {
+    AdapterState state;
+    state.spec = client.plan.adapter;
+    for (size_t i = 0; i < Sites().size(); ++i) {
+      state.sites.push_back(
+          {Sites()[i], {{"A", client.factors[i].A_RI}, {"B", client.factors[i].B_OR}}});
+    }
+    ReceivedUpdate update{{}, client.plan, *EncodeBundle({state, std::nullopt}, Float32Codec())};
+    update.header.client = client.plan.client;
+    update.header.spec = client.plan.adapter;
+    update.header.codec = "float32";
+    update.header.num_examples = 100 + client.plan.client.name.size();
+    update.header.label_tokens = 1000;
+    update.header.payload_bytes = update.payload.size();
+    received.push_back(std::move(update));
+  }
+  std::vector<std::string> hashes;
+  std::vector<int> order = {0, 1, 2};
+  do {
+    std::vector<ReceivedUpdate> arrived;
+    for (const int i : order) arrived.push_back(received[static_cast<size_t>(i)]);
+    const auto updates = SpooledUpdates::Open(std::move(arrived), Sites(), "examples", 0);
+    ASSERT_TRUE(updates.ok()) << updates.status();
+    const MergedRound merged = Merge(settings(), global, **updates);
+    hashes.push_back(Sha256Hex(EncodeState(merged.global)->span()));
+  } while (std::next_permutation(order.begin(), order.end()));
+  for (const std::string& hash : hashes) EXPECT_EQ(hash, hashes[0]);
+}
+
+TEST_P(StrategyTest, TheNumberOfThreadsChangesNoBit) {
+  const GlobalState global = Trained(settings());
+  const int before = at::get_num_threads();
+  std::vector<std::string> hashes;
+  for (const int threads : {1, 2, 4}) {
+    at::set_num_threads(threads);
+    const MergedRound merged = Merge(settings(), global, MemoryUpdates(ThreeClients()));
+    hashes.push_back(Sha256Hex(EncodeState(merged.global)->span()));
+  }
+  at::set_num_threads(before);
+  EXPECT_EQ(hashes[0], hashes[1]);
+  EXPECT_EQ(hashes[0], hashes[2]);
+}
+
+TEST_P(StrategyTest, AGaugeChangesNothingExactlyWhereTheRuleClaimsSo) {
+  const GlobalState global = Trained(settings());
+  const MergedRound plain = Merge(settings(), global, MemoryUpdates(ThreeClients()));
+  std::vector<MemoryClient> clients = ThreeClients();
+  for (size_t k = 0; k < clients.size(); ++k) ChangeGauge(clients[k], k);
+  const MergedRound gauged = Merge(settings(), global, MemoryUpdates(std::move(clients)));
+  const double change = Change(gauged.global.adapter, plain.global.adapter);
+  if (strategy().traits().gauge_free) {
+    EXPECT_LE(change, 1e-5);
+  } else {
+    EXPECT_GT(change, 0.05) << "a rule that averages factors cannot be blind to their gauge";
+  }
+}
+
+TEST_P(StrategyTest, AlphaAndBTogetherChangeNothing) {
+  const GlobalState global = Trained(settings());
+  const MergedRound plain = Merge(settings(), global, MemoryUpdates(ThreeClients()));
+  std::vector<MemoryClient> clients = ThreeClients();
+  clients[1].plan.adapter.alpha *= 16;
+  for (LowRank& factors : clients[1].factors) factors.B_OR = factors.B_OR / 16;
+  const MergedRound other = Merge(settings(), global, MemoryUpdates(std::move(clients)));
+  EXPECT_LE(Change(other.global.adapter, plain.global.adapter), 1e-6);
+}
+
+TEST_P(StrategyTest, SplittingAClientInTwoChangesNothing) {
+  const GlobalState global = Trained(settings());
+  const MergedRound plain = Merge(settings(), global, MemoryUpdates(ThreeClients()));
+  std::vector<MemoryClient> clients = ThreeClients();
+  clients[2].weight /= 2;
+  clients.push_back(clients[2]);
+  clients.back().plan.client.name = "dave";
+  const MergedRound split = Merge(settings(), global, MemoryUpdates(std::move(clients)));
+  EXPECT_LE(Change(split.global.adapter, plain.global.adapter), 1e-6);
+}
+
+TEST_P(StrategyTest, OneClientAloneIsTheGlobalAdapter) {
+  const GlobalState global = Init(strategy());
+  std::vector<MemoryClient> alone = {RandomClient("alice", 8, 4, Sites())};
+  std::vector<at::Tensor> wanted;
+  for (const LowRank& factors : alone[0].factors) {
+    wanted.push_back(Product(factors) * (4.0 / static_cast<double>(factors.A_RI.size(0))));
+  }
+  // The scaling is alpha over the planned rank, also where the layer is narrower than that.
+  for (size_t i = 0; i < Sites().size(); ++i) {
+    wanted[i] = Product(alone[0].factors[i]) * ScalingFor(alone[0].plan.adapter, Sites()[i].path);
+  }
+  const MergedRound merged = Merge(settings(), global, MemoryUpdates(std::move(alone)));
+  for (size_t i = 0; i < Sites().size(); ++i) {
+    EXPECT_LE(Relative(Product(merged.global.adapter, i), wanted[i]), 1e-6);
+  }
+  EXPECT_NEAR(merged.certificate.client_cosines[0].second, 1, 1e-6);
+}
+
+TEST_P(StrategyTest, SavedAndRestoredBetweenRoundsItEndsWithTheSameBits) {
+  GlobalState straight = Init(strategy());
+  Blob saved = *EncodeState(Init(strategy()));
+  for (uint64_t round = 1; round <= 4; ++round) {
+    const MemoryUpdates updates(ThreeClients(round));
+    straight = Merge(settings(), straight, updates).global;
+    const Result<GlobalState> restored = DecodeState(saved, GetParam());
+    ASSERT_TRUE(restored.ok()) << restored.status();
+    saved = *EncodeState(Merge(settings(), *restored, updates).global);
+  }
+  EXPECT_EQ(EncodeState(straight)->view(), saved.view());
+}
+
+TEST_P(StrategyTest, AnotherStrategysStateIsRefused) {
+  const Blob state = *EncodeState(Init(strategy()));
+  const Result<GlobalState> other = DecodeState(state, "krum");
+  ASSERT_FALSE(other.ok());
+  EXPECT_EQ(other.status().code(), Code::kFailedPrecondition);
+  EXPECT_NE(other.status().message().find("a run keeps its strategy"), std::string::npos);
+}
+
+TEST_P(StrategyTest, HugeAndTinyScalesNeitherOverflowNorVanish) {
+  for (const double scale : {1e15, 1e-15}) {
+    std::vector<MemoryClient> clients = ThreeClients();
+    std::vector<at::Tensor> wanted;
+    for (MemoryClient& client : clients) {
+      for (LowRank& factors : client.factors) factors.B_OR = factors.B_OR * scale;
+    }
+    const MemoryUpdates updates(std::move(clients));
+    const MergedRound merged = Merge(settings(), Init(strategy(), 16), updates);
+    EXPECT_LE(merged.certificate.error_before_truncation, 1e-6) << scale;
+    EXPECT_LE(merged.certificate.error_published, 1e-6) << scale;
+    EXPECT_GT(merged.certificate.target_norm, scale) << scale;
+  }
+}
+
+TEST_P(StrategyTest, WhatClientsAreSentFitsTheirPlanAndIsAllTheyAreMeasuredAgainst) {
+  const GlobalState global = Trained(settings());
+  for (const int64_t rank : {1, 4, 8, 20}) {
+    const ClientPlan plan{ClientId{"x"}, LoraSpec(rank, 5)};
+    const Result<AdapterBundle> bundle = strategy().Cut(global, plan);
+    ASSERT_TRUE(bundle.ok()) << bundle.status();
+    for (size_t i = 0; i < Sites().size(); ++i) {
+      const Result<std::optional<LowRank>> sent = strategy().Sent(global, i, plan);
+      ASSERT_TRUE(sent.ok());
+      ASSERT_EQ(sent->has_value(), bundle->adapter.has_value());
+      if (!bundle->adapter) continue;
+      const SiteState& site = bundle->adapter->sites[i];
+      EXPECT_EQ(site.Get("A").size(0), std::min({rank, Sites()[i].in, Sites()[i].out}));
+      // Every slot can learn: a row of A that is zero leaves B without a gradient.
+      EXPECT_GT(site.Get("A").norm(2, {1}).min().item<double>(), 1e-3);
+      EXPECT_LE(MaxAbs(Product(**sent) - Product(*bundle->adapter, i)), 1e-12);
+    }
+    EXPECT_TRUE(bundle->adapter.has_value() || bundle->frozen.has_value());
+  }
+}
+
+TEST_P(StrategyTest, TheCertificateIsWhatAReaderOfTheLogWouldCompute) {
+  const GlobalState global = Trained(settings());
+  const MemoryUpdates updates(ThreeClients());
+  const MergedRound merged = Merge(settings(), global, updates);
+  double distance = 0;
+  double norm = 0;
+  std::vector<double> norms(3, 0);
+  for (size_t i = 0; i < Sites().size(); ++i) {
+    at::Tensor ideal = at::zeros({Sites()[i].out, Sites()[i].in}, at::kDouble);
+    for (size_t k = 0; k < 3; ++k) {
+      const at::Tensor update = Product(*updates.Factors(k, i));
+      ideal += update * updates.weight(k);
+      const std::optional<LowRank> sent = *strategy().Sent(global, i, updates.plan(k));
+      norms[k] += (sent ? update - Product(*sent) : update).square().sum().item<double>();
+    }
+    at::Tensor published = Product(merged.global.adapter, i);
+    if (!strategy().Cut(global, updates.plan(0))->adapter) published -= Product(global.adapter, i);
+    distance += (published - ideal).square().sum().item<double>();
+    norm += ideal.square().sum().item<double>();
+  }
+  EXPECT_NEAR(merged.certificate.error_to_ideal, std::sqrt(distance / norm), 1e-7);
+  for (size_t k = 0; k < 3; ++k) {
+    EXPECT_EQ(merged.certificate.client_norms[k].first, updates.plan(k).client.name);
+    EXPECT_NEAR(merged.certificate.client_norms[k].second / std::sqrt(norms[k]), 1, 1e-6);
+    EXPECT_LE(std::abs(merged.certificate.client_cosines[k].second), 1 + 1e-9);
+  }
+  EXPECT_LE(merged.certificate.error_before_truncation, 1e-6);
+}
+
+}  // namespace
+}  // namespace weft

@@ -82,10 +82,7 @@ Status MeasureClients(const Strategy& strategy, const MergeInput& input, size_t 
     WEFT_TRY_ASSIGN(const std::optional<LowRank> sent,
                     strategy.Sent(input.global, site, input.updates.plan(k)));
     if (sent) update = Difference(update, *sent);
-    LowRankSum change(old.site.out, old.site.in);
-    change.Add(update);
-    const double norm = FrobeniusNorm(change);
-    outcome.client_norms.push_back(norm * norm);
+    outcome.client_norms.push_back(GramSquare(update));
     outcome.client_alignments.push_back(InnerProduct(update, merge.ideal) -
                                         InnerProduct(update, sent_mean));
   }

@@ -150,17 +150,25 @@ TEST_P(StrategyTest, ArrivalOrderChangesNoBit) {
 }
 
 TEST_P(StrategyTest, TheNumberOfThreadsChangesNoBit) {
-  const GlobalState global = Trained(settings());
-  const int before = at::get_num_threads();
-  std::vector<std::string> hashes;
-  for (const int threads : {1, 2, 4}) {
-    at::set_num_threads(threads);
-    const MergedRound merged = Merge(settings(), global, MemoryUpdates(ThreeClients()));
-    hashes.push_back(Sha256Hex(EncodeState(merged.global)->span()));
+  // Large enough for a library to split its products over threads; and a single site, for which
+  // a parallel loop has nothing to hand out.
+  for (const size_t count : {1, 3}) {
+    std::vector<LinearSite> sites;
+    for (size_t i = 0; i < count; ++i) sites.push_back({MemoryUpdates::Path(i), 512, 384});
+    const GlobalState global = *strategy().Init(LoraSpec(16, 16), sites, 3);
+    const int before = at::get_num_threads();
+    std::vector<std::string> hashes;
+    for (const int threads : {1, 2, 4}) {
+      at::set_num_threads(threads);
+      const MergedRound merged = Merge(
+          settings(), global,
+          MemoryUpdates({RandomClient("a", 16, 16, sites), RandomClient("b", 40, 16, sites)}));
+      hashes.push_back(Sha256Hex(EncodeState(merged.global)->span()));
+    }
+    at::set_num_threads(before);
+    EXPECT_EQ(hashes[0], hashes[1]) << count;
+    EXPECT_EQ(hashes[0], hashes[2]) << count;
   }
-  at::set_num_threads(before);
-  EXPECT_EQ(hashes[0], hashes[1]);
-  EXPECT_EQ(hashes[0], hashes[2]);
 }
 
 TEST_P(StrategyTest, AGaugeChangesNothingExactlyWhereTheRuleClaimsSo) {

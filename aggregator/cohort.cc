@@ -1,0 +1,117 @@
+#include "aggregator/cohort.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+
+#include "common/adapters/adapter.h"
+#include "common/base/random.h"
+
+namespace weft {
+namespace {
+
+size_t ShareOf(double fraction, size_t count) {
+  // 0.1 × 30 is a little over 3 in binary; a share that means 3 must not become 4.
+  const double wanted = std::ceil(fraction * static_cast<double>(count) - 1e-9);
+  return static_cast<size_t>(std::clamp(wanted, 0.0, static_cast<double>(count)));
+}
+
+std::vector<ClientId> Draw(RandomStream stream, std::span<const ClientId> from, size_t count) {
+  const std::vector<size_t> order = stream.Permutation(from.size());
+  std::vector<ClientId> drawn;
+  for (size_t i = 0; i < std::min(count, from.size()); ++i) drawn.push_back(from[order[i]]);
+  std::sort(drawn.begin(), drawn.end());
+  return drawn;
+}
+
+}  // namespace
+
+size_t CohortSize(const CohortSettings& cohort, size_t available) {
+  const auto least = static_cast<size_t>(std::max<int64_t>(cohort.min_train_nodes, 1));
+  return std::min(available, std::max(ShareOf(cohort.fraction_train, available), least));
+}
+
+std::vector<ClientId> SampleCohort(const CohortSettings& cohort, uint64_t seed, RoundId round,
+                                   uint32_t attempt, std::span<const ClientId> available,
+                                   std::span<const ClientId> already) {
+  std::vector<ClientId> open;
+  for (const ClientId& client : available) {
+    if (std::find(already.begin(), already.end(), client) == already.end()) open.push_back(client);
+  }
+  const size_t size = CohortSize(cohort, available.size());
+  const size_t more = size > already.size() ? size - already.size() : 0;
+  std::vector<ClientId> chosen = Draw(
+      RandomStream::Derive(seed, {"cohort", std::to_string(round.number), std::to_string(attempt)}),
+      open, more);
+  chosen.insert(chosen.end(), already.begin(), already.end());
+  std::sort(chosen.begin(), chosen.end());
+  return chosen;
+}
+
+std::vector<ClientId> SampleEvaluators(const CohortSettings& cohort, uint64_t seed, RoundId version,
+                                       std::span<const ClientId> able) {
+  return Draw(RandomStream::Derive(seed, {"evaluators", std::to_string(version.number)}), able,
+              ShareOf(cohort.fraction_evaluate, able.size()));
+}
+
+int64_t RankOfClient(const Capabilities& offer, const AdapterSpec& adapter, int64_t global_rank) {
+  const int64_t offered = offer.rank_max > 0 ? offer.rank_max : adapter.rank;
+  return global_rank > 0 ? std::min(offered, global_rank) : offered;
+}
+
+int64_t GlobalRankFromSettings(const Settings& settings) {
+  if (settings.strategy.global_rank > 0) return settings.strategy.global_rank;
+  int64_t largest = 0;
+  for (const ClientSettings& client : settings.clients) {
+    int64_t rank = 0;
+    const char* end = client.rank.data() + client.rank.size();
+    const auto [stop, error] = std::from_chars(client.rank.data(), end, rank);
+    if (error != std::errc() || stop != end) return 0;  // "auto": the site decides
+    largest = std::max(largest, rank);
+  }
+  return largest;
+}
+
+AdapterSpec SpecAtRank(const AdapterSpec& adapter, int64_t rank, std::span<const LinearSite> sites,
+                       std::vector<std::string>* notice) {
+  AdapterSpec spec = adapter;
+  const double ratio = static_cast<double>(rank) / static_cast<double>(adapter.rank);
+  spec.rank = rank;
+  if (!adapter.rslora) {
+    spec.alpha = adapter.alpha * ratio;
+    for (auto& [pattern, alpha] : spec.alpha_pattern) alpha *= ratio;
+  }
+  for (auto& [pattern, pattern_rank] : spec.rank_pattern) {
+    pattern_rank = std::min(pattern_rank, rank);
+  }
+  std::vector<std::string> capped = CapRanks(spec, sites);
+  if (notice != nullptr) *notice = std::move(capped);
+  return spec;
+}
+
+RoundPlan PlanRound(const Settings& settings, const RunId& run, RoundId round,
+                    const std::string& base_hash) {
+  RoundPlan plan;
+  plan.run = run;
+  plan.round = round;
+  plan.version = RoundId{round.number - 1};
+  plan.num_server_rounds = static_cast<uint32_t>(settings.run.num_server_rounds);
+  plan.base_hash = base_hash;
+  plan.seed = settings.run.seed;
+  plan.strategy = settings.strategy.name;
+  plan.codec = settings.codec;
+  plan.training = settings.train;
+  // With local_epochs a client counts its own steps per round; the trainer derives this itself.
+  plan.training.steps_done = settings.train.local_steps * (int64_t{round.number} - 1);
+  plan.deadline_s = settings.cohort.deadline_s;
+  return plan;
+}
+
+RoundPlan PlanFor(const RoundPlan& plan, const ClientPlan& client) {
+  RoundPlan own = plan;
+  own.cohort = {client};
+  own.evaluators.clear();
+  return own;
+}
+
+}  // namespace weft

@@ -1,0 +1,135 @@
+#include "aggregator/daemon.h"
+
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <memory>
+#include <random>
+#include <utility>
+
+#include "aggregator/aggregator_node.h"
+#include "aggregator/merge_work.h"
+#include "aggregator/node_jobs.h"
+#include "common/base/str.h"
+#include "common/config/load.h"
+#include "common/formats/base_hash.h"
+#include "common/net/event_loop.h"
+#include "common/net/signal_watcher.h"
+#include "common/net/thread_executor.h"
+#include "common/net/zmq_server.h"
+#include "common/runtime/file_store.h"
+#include "common/runtime/run_events.h"
+#include "common/tensor/torch.h"
+
+namespace weft {
+namespace {
+
+/// The reason in the run folder's stop-request file, if there is one.
+std::optional<std::string> StopRequest(const std::filesystem::path& folder) {
+  std::ifstream file(folder / kStopRequestFile, std::ios::binary);
+  if (!file) return std::nullopt;
+  std::string reason((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  reason.resize(std::min<size_t>(reason.size(), 200));
+  while (!reason.empty() && (reason.back() == '\n' || reason.back() == ' ')) reason.pop_back();
+  return reason.empty() ? "asked to stop" : reason;
+}
+
+Result<std::unique_ptr<ZmqServer>> Listen(EventLoop& loop, const ServerSettings& server) {
+  if (server.secret_key.empty()) {
+    return InvalidArgument(
+        "[server] secret_key: got none, wanted the server's .secret file; make one with `weft "
+        "keys new` or a whole federation with `weft init`");
+  }
+  if (server.allow_list.empty()) {
+    return InvalidArgument(
+        "[server] allow_list: got none, wanted a file of \"public-key name\" lines; add clients "
+        "with `weft keys allow`");
+  }
+  ZmqServer::Options options;
+  options.endpoint = server.bind;
+  options.allow_list = server.allow_list;
+  WEFT_TRY_ASSIGN(options.keys, LoadSecretKey(server.secret_key));
+  return ZmqServer::Bind(loop, std::move(options));
+}
+
+}  // namespace
+
+std::string RunFolder(const Settings& settings) {
+  return settings.run.dir.empty() ? "runs/" + settings.run.name : settings.run.dir;
+}
+
+Result<BaseDescription> DescribeBaseOf(const ModelSettings& model) {
+  if (!model.base.empty()) return ReadBaseDescription(model.base);
+  if (!model.path.empty()) return DescribeBase(model.path);
+  return InvalidArgument(
+      "[model] got neither path nor base, wanted the model's folder or its base.json");
+}
+
+Result<AggregatorOptions> MakeAggregatorOptions(const Settings& settings,
+                                                const std::string& run_dir) {
+  AggregatorOptions options;
+  options.settings = settings;
+  options.settings_toml = ToToml(settings, true);
+  WEFT_TRY_ASSIGN(options.base, DescribeBaseOf(settings.model));
+  options.base_model = settings.model.path;
+  options.run_dir = run_dir;
+  options.evaluate_here = !settings.evaluate.data.empty();
+  return options;
+}
+
+Status RunAggregatorDaemon(AggregatorDaemon daemon) {
+  const Settings& settings = daemon.settings;
+  const std::string folder = RunFolder(settings);
+  // The bits of a merge must not depend on how many cores this machine has.
+  at::set_num_threads(settings.model.threads > 0 ? static_cast<int>(settings.model.threads) : 1);
+
+  EventLoop loop;
+  AggregatorNode* running = nullptr;
+  bool stop_early = false;
+  SignalWatcher signals(loop, [&](int number) {
+    stop_early = true;
+    if (running != nullptr) running->Stop(Cancelled(Str("signal ", number)));
+  });
+  WEFT_TRY_ASSIGN(AggregatorOptions options, MakeAggregatorOptions(settings, folder));
+  options.keep_running = daemon.keep_running;
+  options.stop_requested = [folder] { return StopRequest(folder); };
+
+  log::Logger logger(
+      "aggregator", log::StderrSink(), [&loop] { return loop.WallMicros(); },
+      log::LevelFromName(settings.run.log_level));
+  WEFT_TRY_ASSIGN(
+      const std::unique_ptr<FileStore> store,
+      FileStore::Open({.folder = folder,
+                       .post = [&loop](std::function<void()> done) { loop.Post(std::move(done)); },
+                       .wall_us = [&loop] { return loop.WallMicros(); }}));
+  WorkTable table;
+  RegisterMergeWork(table);
+  RegisterNodeJobs(table);
+  if (options.evaluate_here) {
+    if (!daemon.register_evaluation) {
+      return InvalidArgument("[evaluate] data: this program cannot evaluate; leave it out");
+    }
+    WEFT_TRY(daemon.register_evaluation(settings, *store, table));
+  }
+  ThreadExecutor executor(loop, table, 1);
+  WEFT_TRY_ASSIGN(const std::unique_ptr<ZmqServer> server, Listen(loop, settings.server));
+  logger.Info("listening", {{"endpoint", server->endpoint()}, {"run_folder", folder}});
+  if (daemon.on_bound) daemon.on_bound(server->endpoint());
+
+  std::random_device device;
+  RandomStream entropy((uint64_t{device()} << 32) | device());
+  AggregatorNode node(Env{loop, *server, executor, *store, entropy, logger}, std::move(options));
+  running = &node;
+  if (const Status started = node.Start(); !started.ok()) return started;
+  if (stop_early) node.Stop(Cancelled("signal before the start"));
+  loop.RunUntil([&] { return node.Finished(); });
+  running = nullptr;
+  const Status outcome = node.Outcome();
+  if (StopRequest(folder)) {
+    std::error_code ignored;  // one that stays would only stop the next start at once, visibly
+    std::filesystem::remove(std::filesystem::path(folder) / kStopRequestFile, ignored);
+  }
+  return outcome;
+}
+
+}  // namespace weft

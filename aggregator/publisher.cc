@@ -1,0 +1,88 @@
+#include "aggregator/publisher.h"
+
+#include <memory>
+#include <utility>
+
+#include "aggregator/jobs.h"
+#include "aggregator/node_jobs.h"
+#include "common/base/str.h"
+
+namespace weft {
+
+struct Publisher::Work {
+  NewVersion next;
+  std::vector<RunEvent> before;
+  std::function<void()> done;
+  RoundPublished event;
+};
+
+void Publisher::Publish(NewVersion version, std::vector<RunEvent> before,
+                        std::function<void()> done) {
+  auto work = std::make_shared<Work>();
+  work->event.round = work->event.version = version.version;
+  work->event.adapter_sha256 = version.adapter_sha256;
+  work->event.certificate = version.certificate;
+  work->event.merge_s = version.merge_s;
+  work->next = std::move(version);
+  work->before = std::move(before);
+  work->done = std::move(done);
+  Submit<DigestJob>(
+      office_.env.executor, DigestJob{work->next.state}, Nanos{0}, std::make_shared<JobControl>(),
+      [this, work](Result<std::string> digest) {
+        if (office_.over()) return;
+        if (!digest.ok()) return office_.GiveUp(digest.status());
+        work->event.state = FileRef{.name = StateBlobName(work->next.version),
+                                    .bytes = work->next.state.size(),
+                                    .sha256 = *digest};
+        office_.env.store.WriteBlob(
+            work->event.state.name, work->next.state, [this, work](const Status& status) {
+              if (office_.over()) return;
+              if (!status.ok()) {
+                return office_.GiveUp(status.Within(Str("[publish] version ", work->next.version)));
+              }
+              Export(work);
+            });
+      });
+}
+
+void Publisher::Export(const std::shared_ptr<Work>& work) {
+  if (office_.options.run_dir.empty()) return Record(work);
+  work->event.peft_folder = "adapters/" + RoundName(work->next.version);
+  ExportJob job{.state = work->next.state,
+                .folder = office_.options.run_dir + "/" + work->event.peft_folder,
+                .base_model = office_.options.base_model};
+  Submit<ExportJob>(office_.env.executor, std::move(job), Nanos{0}, std::make_shared<JobControl>(),
+                    [this, work](Result<ExportJob::Output> exported) {
+                      if (office_.over()) return;
+                      if (!exported.ok()) {
+                        return office_.GiveUp(
+                            exported.status().Within(Str("[export] version ", work->next.version)));
+                      }
+                      ListExported(work);
+                    });
+}
+
+void Publisher::ListExported(const std::shared_ptr<Work>& work) {
+  ListFilesJob job{.root = office_.options.run_dir, .folder = work->event.peft_folder};
+  Submit<ListFilesJob>(office_.env.executor, std::move(job), Nanos{0},
+                       std::make_shared<JobControl>(),
+                       [this, work](Result<std::vector<FileRef>> files) {
+                         if (office_.over()) return;
+                         if (!files.ok()) return office_.GiveUp(files.status());
+                         work->event.peft_files = std::move(*files);
+                         Record(work);
+                       });
+}
+
+void Publisher::Record(const std::shared_ptr<Work>& work) {
+  std::vector<RunEvent> events = std::move(work->before);
+  events.emplace_back(work->event);
+  office_.Record(std::move(events), [this, work] {
+    if (office_.over()) return;
+    office_.version = work->event.version;
+    office_.state_blob = work->event.state.name;
+    work->done();
+  });
+}
+
+}  // namespace weft

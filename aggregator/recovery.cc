@@ -1,0 +1,118 @@
+#include "aggregator/recovery.h"
+
+#include <utility>
+
+#include "common/base/str.h"
+
+namespace weft {
+namespace {
+
+/// Folds one event after the other; events that only tell a story change nothing.
+class Fold {
+ public:
+  explicit Fold(RunPosition& at) : at_(at) {}
+
+  template <typename E>
+  Status operator()(const E&) {
+    return OkStatus();
+  }
+  Status operator()(const RunStarted& event) {
+    at_.started = event;
+    return OkStatus();
+  }
+  Status operator()(const RunResumed&) {
+    at_.finished.reset();
+    return OkStatus();
+  }
+  Status operator()(const RunFinished& event) {
+    at_.finished = event;
+    at_.misses = 0;
+    return OkStatus();
+  }
+  Status operator()(const MemberJoined& event) {
+    at_.members.insert(event.client);
+    return OkStatus();
+  }
+  Status operator()(const MemberGone& event) {
+    at_.members.erase(event.client);
+    return OkStatus();
+  }
+  Status operator()(const RoundOpened& event) {
+    WEFT_TRY(CheckRound(event.plan.round, "is opened"));
+    at_.open = event;
+    at_.attempts = event.attempt;
+    return OkStatus();
+  }
+  Status operator()(const UpdateAccepted& event) {
+    WEFT_TRY(CheckRound(event.header.round, "takes an update"));
+    if (!at_.accepted.emplace(event.header.client, event).second) {
+      return DataLoss(
+          Str("client ", event.header.client, " is accepted twice in round ", event.header.round));
+    }
+    return OkStatus();
+  }
+  Status operator()(const RoundMissed& event) {
+    WEFT_TRY(CheckRound(event.round, "is missed"));
+    at_.open.reset();
+    ++at_.misses;
+    return OkStatus();
+  }
+  Status operator()(const RoundPublished& event) {
+    if (at_.published && event.version.number != at_.published->version.number + 1) {
+      return DataLoss(Str("version ", event.version, " follows version ", at_.published->version));
+    }
+    at_.published = event;
+    at_.states[event.version] = event.state.name;
+    at_.open.reset();
+    at_.attempts = at_.misses = 0;
+    at_.accepted.clear();
+    at_.reports.clear();
+    at_.server_evaluated.reset();
+    return OkStatus();
+  }
+  Status operator()(const EvalReported& event) {
+    if (Newest(event.report.version)) at_.reports[event.report.client] = event.report;
+    return OkStatus();
+  }
+  Status operator()(const ServerEvaluated& event) {
+    if (Newest(event.version)) at_.server_evaluated = event;
+    return OkStatus();
+  }
+  Status operator()(const BestRound& event) {
+    at_.best = event;
+    return OkStatus();
+  }
+  Status operator()(const BlobsRemoved& event) {
+    for (const std::string& blob : event.blobs) {
+      std::erase_if(at_.states, [&](const auto& entry) { return entry.second == blob; });
+    }
+    return OkStatus();
+  }
+
+ private:
+  [[nodiscard]] bool Newest(RoundId version) const {
+    return at_.published && at_.published->version == version;
+  }
+  [[nodiscard]] Status CheckRound(RoundId round, std::string_view what) const {
+    if (at_.published && round.number == at_.published->version.number + 1) return OkStatus();
+    return DataLoss(Str("round ", round, " ", what, " after version ",
+                        at_.published ? Str(at_.published->version) : std::string("none")));
+  }
+
+  RunPosition& at_;
+};
+
+}  // namespace
+
+Result<RunPosition> Replay(const std::vector<LedgerEvent>& ledger) {
+  RunPosition position;
+  Fold fold(position);
+  for (const LedgerEvent& row : ledger) {
+    WEFT_TRY_ASSIGN(const RunEvent event, FromEvent(row));
+    const Status status = std::visit(fold, event);
+    if (!status.ok()) return status.Within(Str("[ledger] row ", row.seq));
+  }
+  return position;
+}
+
+}  // namespace weft

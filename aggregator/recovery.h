@@ -1,0 +1,32 @@
+#pragma once
+// What a run's ledger says about where the run stands: the fold of its events. Pure.
+
+#include <map>
+#include <optional>
+#include <set>
+#include <vector>
+
+#include "common/runtime/run_events.h"
+#include "common/runtime/store.h"
+
+namespace weft {
+
+struct RunPosition {
+  std::optional<RunStarted> started;
+  std::optional<RoundPublished> published;          // newest version
+  std::optional<RoundOpened> open;                  // the round in progress
+  uint32_t attempts = 0;                            // of the round after `published`
+  uint32_t misses = 0;                              // of them, since the run was last given up
+  std::map<ClientId, UpdateAccepted> accepted;      // for the round after `published`
+  std::map<ClientId, EvalReport> reports;           // of `published`
+  std::optional<ServerEvaluated> server_evaluated;  // of `published`
+  std::optional<BestRound> best;
+  std::map<RoundId, std::string> states;  // state blobs that have not been removed
+  std::set<ClientId> members;             // joined and not gone
+  std::optional<RunFinished> finished;    // the last thing that happened
+};
+
+/// kDataLoss naming the row for an event that cannot follow those before it.
+[[nodiscard]] Result<RunPosition> Replay(const std::vector<LedgerEvent>& ledger);
+
+}  // namespace weft

@@ -1,0 +1,438 @@
+#include "aggregator/round_runner.h"
+
+#include <utility>
+
+#include "aggregator/admission.h"
+#include "aggregator/cohort.h"
+#include "common/base/check.h"
+#include "common/base/str.h"
+
+namespace weft {
+namespace {
+
+// A member that says it is idle although it was offered a round has not got the offer.
+constexpr Nanos kOfferAgainAfter = std::chrono::seconds(2);
+constexpr Nanos kReportEvery = std::chrono::seconds(30);
+
+}  // namespace
+
+RoundRunner::RoundRunner(Office& office, Uploads& uploads, Downloads& downloads,
+                         Publisher& publisher, Outcomes outcomes)
+    : office_(office),
+      uploads_(uploads),
+      downloads_(downloads),
+      publisher_(publisher),
+      outcomes_(std::move(outcomes)) {}
+
+// ---- opening ----
+
+void RoundRunner::Run(RoundStart start) {
+  WEFT_CHECK(stage_ == Stage::kIdle, "round ", start.plan.round, " while another is open");
+  stage_ = Stage::kCutting;
+  start_ = std::move(start);
+  desks_.clear();
+  round_.emplace(start_.plan, start_.attempt, office_.env.clock.Now());
+  bundles_ = std::make_unique<Bundles>(office_);
+  bundles_->Cut(start_.state, start_.plan.cohort, false, [this](const Status& status) {
+    if (!status.ok()) {
+      office_.GiveUp(status.Within(Str("[round ", start_.plan.round, "] cutting bundles")));
+    } else if (start_.recorded) {
+      StartCollecting();
+    } else {
+      RecordOpening();
+    }
+  });
+}
+
+void RoundRunner::RecordOpening() {
+  RoundOpened event;
+  event.plan = start_.plan;
+  event.attempt = start_.attempt;
+  for (const ClientPlan& client : start_.plan.cohort) {
+    const PayloadOffer& offer = bundles_->For(client.client).offer;
+    event.bundles.push_back(
+        {.client = client.client, .sha256 = offer.sha256, .bytes = offer.bytes});
+  }
+  office_.Record({std::move(event)}, [this, alive = std::weak_ptr(bundles_->alive())] {
+    if (!alive.expired() && !office_.over()) StartCollecting();
+  });
+}
+
+void RoundRunner::StartCollecting() {
+  stage_ = Stage::kCollecting;
+  counted_late_.clear();
+  const Nanos now = office_.env.clock.Now();
+  // After a restart everybody has to notice it first.
+  const Nanos patience = Seconds(office_.options.settings.server.gone_after_s);
+  const Nanos away_since = start_.recorded ? now + 2 * patience : now;
+  reported_ = now;
+  round_.emplace(start_.plan, start_.attempt, now);  // its time runs from here
+  for (auto& [client, event] : start_.accepted) {
+    Seat* seat = round_->Find(client);
+    if (seat == nullptr || seat->plan.adapter != event.header.spec) continue;
+    if (!office_.env.store.ReadBlob(event.blob).ok()) {
+      office_.env.log.Warn("an accepted update is missing from the spool; it is asked for again",
+                           {{"client", client}, {"blob", event.blob}});
+      continue;
+    }
+    round_->Accept(client, {.header = event.header, .blob = event.blob}, now);
+  }
+  office_.env.log.Info("round opened", {{"round", start_.plan.round},
+                                        {"attempt", start_.attempt},
+                                        {"cohort", start_.plan.cohort.size()},
+                                        {"accepted", round_->CountOf(Standing::kAccepted)},
+                                        {"deadline_s", start_.plan.deadline_s}});
+  for (const ClientPlan& client : start_.plan.cohort) {
+    const Seat* seat = round_->Find(client.client);
+    if (!office_.members.Present(client.client)) {
+      round_->Away(client.client, away_since);
+    } else if (seat->standing != Standing::kAccepted) {
+      Offer(client.client);
+    }
+  }
+  Judge();
+}
+
+void RoundRunner::Offer(const ClientId& client) {
+  const Seat* seat = round_->Find(client);
+  const Bundle& bundle = bundles_->For(client);
+  downloads_.Allow(client, Downloads::Use::kTrain, bundle);
+  desks_[client].offered = office_.env.clock.Now();
+  office_.Send(client,
+               RoundOffer{.plan = PlanFor(round_->plan(), seat->plan), .payload = bundle.offer});
+}
+
+void RoundRunner::Abandon() {
+  stage_ = Stage::kIdle;
+  round_.reset();
+  bundles_.reset();
+  uploads_.CancelAll();
+  downloads_.ForbidAll(Downloads::Use::kTrain);
+}
+
+// ---- members come and go ----
+
+void RoundRunner::OnJoined(const ClientId& client) {
+  if (stage_ != Stage::kCollecting) return;
+  const Seat* seat = round_->Find(client);
+  if (seat == nullptr) return;
+  round_->Back(client);
+  if (seat->standing == Standing::kAccepted) {
+    Verdict(client, round_->plan().round, OkStatus());
+  } else if (seat->standing == Standing::kRefused) {
+    Verdict(client, round_->plan().round, FailedPrecondition(seat->reason));
+  } else {
+    // Also one that failed: it was started again, perhaps with what it lacked.
+    round_->Settle(client, Standing::kWorking, "");
+    Offer(client);
+  }
+}
+
+void RoundRunner::OnGone(const ClientId& client, const std::string& why) {
+  if (stage_ != Stage::kCollecting || round_->Find(client) == nullptr) return;
+  round_->Away(client, office_.env.clock.Now());
+  desks_[client].gone_because = why;
+  uploads_.Pause(client);
+  downloads_.Gone(client);
+}
+
+void RoundRunner::OnHeartbeat(const ClientId& client, const Heartbeat& heartbeat) {
+  if (stage_ != Stage::kCollecting) return;
+  const Seat* seat = round_->Find(client);
+  if (seat == nullptr) return;
+  Desk& desk = desks_[client];
+  if (heartbeat.round == round_->plan().round) {
+    if (heartbeat.phase == "train" || heartbeat.phase == "upload") NoteBundleSent(client);
+  } else if (seat->standing == Standing::kWorking &&
+             office_.env.clock.Now() - desk.offered > kOfferAgainAfter) {
+    Offer(client);
+  }
+}
+
+void RoundRunner::NoteBundleSent(const ClientId& client) {
+  Desk& desk = desks_[client];
+  if (std::exchange(desk.got_bundle, true)) return;
+  office_.Record({BundleSent{.round = round_->plan().round,
+                             .client = client,
+                             .bytes = downloads_.SentBytes(client, Downloads::Use::kTrain),
+                             .download_s = ToSeconds(office_.env.clock.Now() - desk.offered)}});
+}
+
+void RoundRunner::OnRoundFailed(const ClientId& from, const RoundFailed& failed) {
+  if (stage_ != Stage::kCollecting || failed.round != round_->plan().round) return;
+  Seat* seat = round_->Find(from);
+  if (seat == nullptr || seat->standing != Standing::kWorking) return;
+  Drop(from, Standing::kFailed, Str(CodeName(failed.code), ": ", failed.reason));
+  Judge();
+}
+
+void RoundRunner::Drop(const ClientId& client, Standing standing, const std::string& reason) {
+  round_->Settle(client, standing, reason);
+  office_.env.log.Warn("client dropped out of the round",
+                       {{"round", round_->plan().round}, {"client", client}, {"reason", reason}});
+  office_.Record({ClientDropped{.round = round_->plan().round,
+                                .client = client,
+                                .reason = reason,
+                                .phase = PhaseOf(client)}});
+}
+
+std::string RoundRunner::PhaseOf(const ClientId& client) const {
+  const Member* member = office_.members.Find(client);
+  return member == nullptr || member->phase.empty() ? "wait" : member->phase;
+}
+
+// ---- updates ----
+
+void RoundRunner::OnUpdateOffer(const ClientId& from, const UpdateOffer& offer) {
+  if (stage_ != Stage::kCollecting || offer.header.round != round_->plan().round) {
+    return AnswerStray(from, offer);
+  }
+  const RoundPlan& plan = round_->plan();
+  Seat* seat = round_->Find(from);
+  if (seat == nullptr) {
+    return Verdict(from, plan.round,
+                   FailedPrecondition(Str("[admission] client ", from,
+                                          " is not in the cohort of round ", plan.round)));
+  }
+  NoteBundleSent(from);
+  if (seat->standing == Standing::kAccepted) {
+    const bool same = seat->update.header.payload_sha256 == offer.payload.sha256;
+    return Verdict(from, plan.round,
+                   same ? OkStatus()
+                        : AlreadyExists(Str("[admission] client ", from, " round ", plan.round,
+                                            ": another update was accepted before")));
+  }
+  if (seat->standing == Standing::kRefused) {
+    return Verdict(from, plan.round, FailedPrecondition(seat->reason));
+  }
+  if (desks_[from].checking) return;
+  const Status status = CheckUpdateOffer(from, offer, plan, seat->plan,
+                                         UpdateBytesMax(seat->plan.adapter, office_.sites));
+  if (!status.ok()) return Refuse(from, status);
+  round_->Settle(from, Standing::kUploading, "");
+  seat->update.header = offer.header;
+  uploads_.Take(from, SpoolName(plan.round, from), offer.payload);
+}
+
+void RoundRunner::AnswerStray(const ClientId& from, const UpdateOffer& offer) {
+  const RoundId round = offer.header.round;
+  if (stage_ == Stage::kCutting && round == start_.plan.round) return;  // it will offer again
+  if (stage_ == Stage::kMerging && round == round_->plan().round) {
+    const Seat* seat = round_->Find(from);
+    if (seat != nullptr && seat->standing == Standing::kAccepted &&
+        seat->update.header.payload_sha256 == offer.payload.sha256) {
+      return Verdict(from, round, OkStatus());
+    }
+  } else if (const auto taken = taken_last_.find(from); round == office_.version &&
+                                                        taken != taken_last_.end() &&
+                                                        taken->second == offer.payload.sha256) {
+    return Verdict(from, round, OkStatus());  // the verdict was lost on the way
+  }
+  const bool past =
+      round <= office_.version || (stage_ == Stage::kMerging && round == round_->plan().round);
+  if (offer.header.run != office_.run || !past || round.number == 0) {
+    return Verdict(from, round,
+                   FailedPrecondition(Str("[admission] client ", from, ": got an update for run ",
+                                          offer.header.run, " round ", round, ", wanted run ",
+                                          office_.run, " round ", office_.version.number + 1)));
+  }
+  if (counted_late_.insert(from).second) {
+    office_.Record({UpdateLate{.round = round, .client = from}});
+    office_.env.log.Info("update came late", {{"round", round}, {"client", from}});
+  }
+  Verdict(from, round,
+          DeadlineExceeded(Str("[admission] client ", from, ": round ", round,
+                               " had closed before its update came")));
+}
+
+void RoundRunner::Verdict(const ClientId& to, RoundId round, const Status& status) {
+  office_.Send(to,
+               UpdateVerdict{.round = round, .code = status.code(), .reason = status.message()});
+}
+
+void RoundRunner::OnUploaded(const ClientId& client, Result<Upload> upload) {
+  if (stage_ != Stage::kCollecting) return;
+  if (!upload.ok()) return Refuse(client, upload.status());
+  Admit(client, *upload);
+}
+
+void RoundRunner::Admit(const ClientId& client, const Upload& upload) {
+  Seat* seat = round_->Find(client);
+  if (seat == nullptr) return;
+  desks_[client].checking = true;
+  AdmitJob job{.client = seat->plan,
+               .header = seat->update.header,
+               .sites = office_.sites,
+               .blob = upload.blob,
+               .norm_max = office_.options.settings.cohort.update_norm_max,
+               .strategy = office_.options.settings.strategy,
+               .state_blob = office_.state_blob,
+               .store = &office_.env.store};
+  const Nanos began = office_.env.clock.Now();
+  Submit<AdmitJob>(office_.env.executor, std::move(job), Nanos{0}, std::make_shared<JobControl>(),
+                   [this, client, upload, began,
+                    alive = std::weak_ptr(bundles_->alive())](Result<AdmitJob::Output> admitted) {
+                     if (alive.expired() || office_.over()) return;
+                     desks_[client].checking = false;
+                     if (stage_ != Stage::kCollecting) return;
+                     const Status verdict = admitted.ok() ? admitted->verdict : admitted.status();
+                     if (!verdict.ok()) return Refuse(client, verdict);
+                     Accept(client, upload, admitted->update_norm,
+                            ToSeconds(office_.env.clock.Now() - began));
+                   });
+}
+
+void RoundRunner::Accept(const ClientId& client, const Upload& upload, double update_norm,
+                         double admit_s) {
+  // From here on it counts, so the ledger can never hold an update that the round did not merge;
+  // the client hears of it when it is durable.
+  const RoundId round = round_->plan().round;
+  const SpooledUpdate update{.header = round_->Find(client)->update.header, .blob = upload.blob};
+  round_->Accept(client, update, office_.env.clock.Now());
+  const UpdateAccepted event{.header = update.header,
+                             .blob = update.blob,
+                             .update_norm = update_norm,
+                             .admit_s = admit_s,
+                             .upload_s = upload.upload_s,
+                             .bytes = upload.wire_bytes};
+  start_.accepted[client] = event;
+  office_.Record({event}, [this, client, round] {
+    if (office_.over()) return;
+    Verdict(client, round, OkStatus());
+  });
+  office_.env.log.Info("update accepted", {{"round", round},
+                                           {"client", client},
+                                           {"rank", update.header.spec.rank},
+                                           {"examples", update.header.num_examples},
+                                           {"train_loss", update.header.train_loss},
+                                           {"bytes", upload.payload.bytes}});
+  Judge();
+}
+
+void RoundRunner::Refuse(const ClientId& client, const Status& why) {
+  const RoundId round = round_->plan().round;
+  round_->Settle(client, Standing::kRefused, why.message());
+  office_.env.log.Warn("update refused", {{"round", round}, {"client", client}, {"why", why}});
+  office_.Record({UpdateRefused{.round = round,
+                                .client = client,
+                                .code = std::string(CodeName(why.code())),
+                                .reason = why.message()}});
+  office_.env.store.RemoveBlob(SpoolName(round, client), [](const Status&) {});
+  Verdict(client, round, why);
+  Judge();
+}
+
+// ---- closing ----
+
+void RoundRunner::Tick() {
+  if (stage_ != Stage::kCollecting) return;
+  const Nanos now = office_.env.clock.Now();
+  const Nanos patience = Seconds(office_.options.settings.server.gone_after_s);
+  for (const ClientId& client : round_->LongAway(now, patience)) {
+    const std::string& why = desks_[client].gone_because;
+    Drop(client, Standing::kDropped, why.empty() ? "it did not join again in time" : why);
+  }
+  if (now - reported_ >= kReportEvery) {
+    reported_ = now;
+    office_.env.log.Info(
+        "round waits for updates",
+        {{"round", round_->plan().round},
+         {"for", Names(round_->Awaited())},
+         {"accepted", round_->CountOf(Standing::kAccepted)},
+         {"left_s", round_->plan().deadline_s - ToSeconds(now - round_->opened())}});
+  }
+  Judge();
+}
+
+void RoundRunner::Judge() {
+  if (stage_ != Stage::kCollecting) return;
+  switch (round_->Judge(office_.options.settings.cohort, office_.env.clock.Now())) {
+    case OpenRound::Decision::kWait:
+      return;
+    case OpenRound::Decision::kClose:
+      return Close();
+    case OpenRound::Decision::kMiss:
+      return Miss();
+  }
+}
+
+void RoundRunner::SendHome(const std::string& reason) {
+  for (const ClientId& client : round_->Awaited()) {
+    Drop(client, Standing::kDropped, reason);
+    office_.Send(client, RoundClosed{.round = round_->plan().round, .reason = reason});
+  }
+  uploads_.CancelAll();
+  downloads_.ForbidAll(Downloads::Use::kTrain);
+}
+
+void RoundRunner::Miss() {
+  const std::string reason =
+      Str("round ", round_->plan().round, " missed its quorum of ",
+          round_->QuorumSize(office_.options.settings.cohort), ": ", round_->Describe());
+  SendHome("the round closed without its quorum");
+  office_.env.log.Warn(
+      "round missed its quorum",
+      {{"round", round_->plan().round}, {"attempt", round_->attempt()}, {"why", reason}});
+  stage_ = Stage::kIdle;
+  const RoundMissed event{
+      .round = round_->plan().round, .attempt = round_->attempt(), .reason = reason};
+  round_.reset();
+  bundles_.reset();
+  office_.Record({event}, [this, reason] {
+    if (!office_.over()) outcomes_.missed(reason);
+  });
+}
+
+void RoundRunner::Close() {
+  SendHome("the round closed before the update came");
+  stage_ = Stage::kMerging;
+  bundles_.reset();
+  office_.env.log.Info("round closed", {{"round", round_->plan().round},
+                                        {"accepted", round_->CountOf(Standing::kAccepted)},
+                                        {"of", round_->seats().size()}});
+  Merge();
+}
+
+void RoundRunner::Merge() {
+  const Settings& settings = office_.options.settings;
+  MergeJob job{.strategy = settings.strategy,
+               .weighting = settings.cohort.weighting,
+               .max_examples = settings.cohort.max_examples,
+               .plan = round_->plan(),
+               .state_blob = office_.state_blob,
+               .updates = round_->Updates(),
+               .store = &office_.env.store};
+  start_.state = Blob();  // the merge maps it from the store
+  Submit<MergeJob>(office_.env.executor, std::move(job), Nanos{0}, std::make_shared<JobControl>(),
+                   [this](Result<MergeJob::Output> merged) {
+                     if (office_.over() || stage_ != Stage::kMerging) return;
+                     const RoundId round = round_->plan().round;
+                     if (!merged.ok()) {
+                       return office_.GiveUp(merged.status().Within(Str("[merge] round ", round)));
+                     }
+                     NewVersion version{.version = round,
+                                        .state = std::move(merged->state),
+                                        .adapter_sha256 = std::move(merged->adapter_sha256),
+                                        .certificate = std::move(merged->certificate),
+                                        .merge_s = merged->merge_s};
+                     publisher_.Publish(std::move(version), {}, [this] {
+                       taken_last_.clear();
+                       for (const SpooledUpdate& update : round_->Updates()) {
+                         taken_last_[update.header.client] = update.header.payload_sha256;
+                       }
+                       RemoveSpool();
+                       stage_ = Stage::kIdle;
+                       round_.reset();
+                       outcomes_.published();
+                     });
+                   });
+}
+
+void RoundRunner::RemoveSpool() {
+  if (office_.options.keep_spool) return;
+  for (const auto& [client, seat] : round_->seats()) {
+    office_.env.store.RemoveBlob(SpoolName(round_->plan().round, client), [](const Status&) {});
+  }
+}
+
+}  // namespace weft

@@ -1,0 +1,98 @@
+#pragma once
+// RoundRunner: one try at a round: cuts and offers bundles, has updates pulled, checked and
+// recorded, closes by the rules of OpenRound, merges and publishes. Owned by the AggregatorNode.
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "aggregator/bundles.h"
+#include "aggregator/downloads.h"
+#include "aggregator/office.h"
+#include "aggregator/open_round.h"
+#include "aggregator/publisher.h"
+#include "aggregator/uploads.h"
+
+namespace weft {
+
+/// A round to run, or to go on with.
+struct RoundStart {
+  RoundPlan plan = {};
+  uint32_t attempt = 1;
+  Blob state = {};                                   // what the cohort starts from
+  std::map<ClientId, UpdateAccepted> accepted = {};  // updates of this round already in the spool
+  bool recorded = false;  // its round-opened event is in the ledger (a restart)
+};
+
+class RoundRunner {
+ public:
+  struct Outcomes {
+    std::function<void()> published;
+    std::function<void(const std::string& reason)> missed;  // the event is recorded
+  };
+  RoundRunner(Office& office, Uploads& uploads, Downloads& downloads, Publisher& publisher,
+              Outcomes outcomes);
+
+  void Run(RoundStart start);
+  /// Updates accepted in the try that missed its quorum, for the next one.
+  [[nodiscard]] const std::map<ClientId, UpdateAccepted>& accepted() const {
+    return start_.accepted;
+  }
+  /// The round is forgotten as it stands (the run ends).
+  void Abandon();
+
+  void OnJoined(const ClientId& client);
+  void OnGone(const ClientId& client, const std::string& why);
+  void OnHeartbeat(const ClientId& client, const Heartbeat& heartbeat);
+  void OnUpdateOffer(const ClientId& from, const UpdateOffer& offer);
+  void OnRoundFailed(const ClientId& from, const RoundFailed& failed);
+  void OnUploaded(const ClientId& client, Result<Upload> upload);
+  void Tick();
+
+ private:
+  enum class Stage { kIdle, kCutting, kCollecting, kMerging };
+  /// What is in memory only about one member of the cohort.
+  struct Desk {
+    Nanos offered{0};
+    bool got_bundle = false;
+    bool checking = false;     // its update is in AdmitJob
+    std::string gone_because;  // of its last absence
+  };
+
+  void RecordOpening();
+  void StartCollecting();
+  void Offer(const ClientId& client);
+  void AnswerStray(const ClientId& from, const UpdateOffer& offer);
+  void Verdict(const ClientId& to, RoundId round, const Status& status);
+  void NoteBundleSent(const ClientId& client);
+  void Admit(const ClientId& client, const Upload& upload);
+  void Accept(const ClientId& client, const Upload& upload, double update_norm, double admit_s);
+  void Refuse(const ClientId& client, const Status& why);
+  void Drop(const ClientId& client, Standing standing, const std::string& reason);
+  void Judge();
+  void Close();
+  void Miss();
+  void Merge();
+  void SendHome(const std::string& reason);
+  void RemoveSpool();
+  [[nodiscard]] std::string PhaseOf(const ClientId& client) const;
+
+  Office& office_;
+  Uploads& uploads_;
+  Downloads& downloads_;
+  Publisher& publisher_;
+  Outcomes outcomes_;
+
+  Stage stage_ = Stage::kIdle;
+  std::optional<OpenRound> round_;
+  RoundStart start_;
+  std::unique_ptr<Bundles> bundles_;
+  std::map<ClientId, Desk> desks_;
+  std::map<ClientId, std::string> taken_last_;  // digests of the updates merged last
+  std::set<ClientId> counted_late_;             // in the round now closed
+  Nanos reported_{0};                           // when the log last said who is awaited
+};
+
+}  // namespace weft

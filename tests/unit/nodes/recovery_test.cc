@@ -1,0 +1,177 @@
+// An aggregator or a client that dies at any moment and is started again on what its disk held.
+
+#include "aggregator/recovery.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/unit/nodes/fake_world.h"
+#include "tests/unit/nodes/usual_settings.h"
+
+namespace weft::testing {
+namespace {
+
+void StartAll(FakeWorld& world) {
+  world.StartClient("alpha", 4);
+  world.StartClient("beta", 8);
+  world.StartClient("gamma", 16);
+}
+
+/// Hashes and writes of a run that nothing disturbed.
+struct Undisturbed {
+  explicit Undisturbed(const Settings& settings) : world(settings) {
+    EXPECT_TRUE(world.StartAggregator().ok());
+    StartAll(world);
+    EXPECT_TRUE(world.RunToEnd());
+    hashes = world.Hashes();
+  }
+  FakeWorld world;
+  std::vector<std::string> hashes;
+};
+
+TEST(RecoveryTest, FromTheDiskAfterAnyWriteTheRunEndsWithTheSameAdapter) {
+  const Undisturbed whole(UsualSettings(2));
+  const std::vector<StoreWrite>& writes = whole.world.disk->writes;
+  ASSERT_GT(writes.size(), 40U);
+  for (size_t kept = 0; kept <= writes.size(); ++kept) {
+    FakeWorld world(UsualSettings(2));
+    for (size_t i = 0; i < kept; ++i) writes[i](*world.disk);
+    const Status started = world.StartAggregator();
+    ASSERT_TRUE(started.ok()) << kept << ": " << started;
+    StartAll(world);
+    ASSERT_TRUE(world.RunToEnd()) << "after write " << kept;
+    ASSERT_TRUE(world.aggregator().Outcome().ok()) << kept << world.aggregator().Outcome();
+    ASSERT_EQ(world.Hashes(), whole.hashes) << "after write " << kept;
+  }
+}
+
+TEST(RecoveryTest, AnAggregatorKilledAtAnyMomentGoesOnWithTheSameClients) {
+  const Undisturbed whole(UsualSettings(2));
+  const size_t writes = whole.world.disk->writes.size();
+  for (size_t at = 1; at < writes; at += 3) {
+    FakeWorld world(UsualSettings(2));
+    ASSERT_TRUE(world.StartAggregator().ok());
+    StartAll(world);
+    ASSERT_TRUE(world.RunUntil([&] { return world.disk->writes.size() >= at; }));
+    world.KillAggregator();
+    world.RunFor(7);
+    ASSERT_TRUE(world.StartAggregator().ok());
+    ASSERT_TRUE(world.RunToEnd()) << "killed at write " << at;
+    ASSERT_TRUE(world.aggregator().Outcome().ok()) << at << world.aggregator().Outcome();
+    ASSERT_EQ(world.Hashes(), whole.hashes) << "killed at write " << at;
+    for (const char* name : {"alpha", "beta", "gamma"}) {
+      EXPECT_EQ(world.trained(name), 2) << name << " trained again, aggregator killed at " << at;
+    }
+  }
+}
+
+TEST(RecoveryTest, AClientKilledAtAnyMomentDeliversWhatItWouldHave) {
+  const Undisturbed whole(UsualSettings(2));
+  const size_t writes = whole.world.client_disks.at("beta")->writes.size();
+  ASSERT_GT(writes, 10U);
+  for (size_t at = 1; at < writes; ++at) {
+    FakeWorld world(UsualSettings(2));
+    ASSERT_TRUE(world.StartAggregator().ok());
+    StartAll(world);
+    ASSERT_TRUE(world.RunUntil([&] { return world.client_disks["beta"]->writes.size() >= at; }));
+    world.KillClient("beta");
+    world.RunFor(3);
+    world.StartClient("beta", 8);
+    ASSERT_TRUE(world.RunToEnd()) << "killed at write " << at;
+    ASSERT_TRUE(world.aggregator().Outcome().ok()) << at << world.aggregator().Outcome();
+    ASSERT_EQ(world.Hashes(), whole.hashes) << "killed at write " << at;
+  }
+}
+
+TEST(RecoveryTest, AStoppedRunGoesOnWhereItWas) {
+  const Undisturbed whole(UsualSettings(3));
+  FakeWorld world(UsualSettings(3));
+  ASSERT_TRUE(world.StartAggregator().ok());
+  StartAll(world);
+  ASSERT_TRUE(world.RunUntil([&] { return world.Events<UpdateAccepted>().size() == 4; }));
+  world.aggregator().Stop(Cancelled("signal 15"));
+  ASSERT_TRUE(world.RunToEnd(60));
+  EXPECT_EQ(world.aggregator().Outcome().code(), Code::kCancelled);
+  EXPECT_EQ(world.Events<RunFinished>().back().state, kRunStopped);
+  EXPECT_TRUE(world.client("alpha").Finished());
+  EXPECT_EQ(world.client("alpha").Outcome().code(), Code::kCancelled);
+  world.KillAggregator();
+  ASSERT_TRUE(world.StartAggregator().ok());
+  StartAll(world);
+  ASSERT_TRUE(world.RunToEnd());
+  EXPECT_TRUE(world.aggregator().Outcome().ok());
+  EXPECT_EQ(world.Hashes(), whole.hashes);
+}
+
+TEST(RecoveryTest, AStopRequestEndsTheRunAsStopped) {
+  FakeWorld world(UsualSettings(3));
+  ASSERT_TRUE(world.StartAggregator().ok());
+  StartAll(world);
+  ASSERT_TRUE(world.RunUntil([&] { return world.Events<RoundOpened>().size() == 1; }));
+  world.hold_training = {"alpha", "beta", "gamma"};
+  world.stop_requested = [] { return std::optional<std::string>("enough for today"); };
+  ASSERT_TRUE(world.RunToEnd(60));
+  EXPECT_EQ(world.Events<RunFinished>().back().reason, "enough for today");
+}
+
+TEST(RecoveryTest, ADiskFullInTheSpoolEndsTheRunWithAReasonAndNothingIsLost) {
+  const Undisturbed whole(UsualSettings(2));
+  FakeWorld world(UsualSettings(2));
+  ASSERT_TRUE(world.StartAggregator().ok());
+  StartAll(world);
+  ASSERT_TRUE(world.RunUntil([&] { return world.Events<UpdateAccepted>().size() == 1; }));
+  world.disk->full_for = "spool/";
+  ASSERT_TRUE(world.RunToEnd());
+  EXPECT_EQ(world.aggregator().Outcome().code(), Code::kResourceExhausted);
+  EXPECT_NE(world.aggregator().Outcome().message().find("no space left"), std::string::npos);
+  world.KillAggregator();
+  world.disk->full_for.clear();
+  ASSERT_TRUE(world.StartAggregator().ok());
+  StartAll(world);
+  ASSERT_TRUE(world.RunToEnd());
+  EXPECT_EQ(world.Hashes(), whole.hashes);
+}
+
+TEST(RecoveryTest, ACompletedRunIsNotRunAgain) {
+  Undisturbed whole(UsualSettings(1));
+  whole.world.KillAggregator();
+  ASSERT_TRUE(whole.world.StartAggregator().ok());
+  ASSERT_TRUE(whole.world.RunToEnd(30));
+  EXPECT_TRUE(whole.world.aggregator().Outcome().ok());
+  EXPECT_EQ(whole.world.Hashes(), whole.hashes);
+}
+
+TEST(RecoveryTest, ACompletedRunGoesOnWhenMoreRoundsAreAskedFor) {
+  const Undisturbed longer(UsualSettings(3));
+  Undisturbed run(UsualSettings(1));
+  run.world.KillAggregator();
+  run.world.settings.run.num_server_rounds = 3;
+  ASSERT_TRUE(run.world.StartAggregator().ok());
+  StartAll(run.world);
+  ASSERT_TRUE(run.world.RunToEnd());
+  EXPECT_EQ(run.world.Hashes(), longer.hashes);
+}
+
+TEST(RecoveryTest, AFolderOfAnotherRunIsRefused) {
+  Undisturbed run(UsualSettings(1));
+  run.world.KillAggregator();
+  run.world.settings.run.seed = 12;
+  const Status status = run.world.StartAggregator();
+  EXPECT_EQ(status.code(), Code::kFailedPrecondition);
+  EXPECT_NE(status.message().find("seed"), std::string::npos) << status;
+}
+
+TEST(RecoveryTest, ALedgerWhoseEventsCannotFollowEachOtherIsNamed) {
+  FakeWorld world(UsualSettings(1));
+  UpdateAccepted stray;
+  stray.header.round = RoundId{3};
+  stray.header.client = ClientId{"alpha"};
+  world.disk->owner = std::make_shared<bool>(true);
+  world.disk->Append({ToDraft(stray)}, [](const Status&) {});
+  const Result<RunPosition> position = Replay(world.Ledger());
+  ASSERT_FALSE(position.ok());
+  EXPECT_EQ(position.status().code(), Code::kDataLoss);
+  EXPECT_NE(position.status().message().find("row 1"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace weft::testing

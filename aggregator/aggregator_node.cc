@@ -50,7 +50,7 @@ struct AggregatorNode::Impl {
   RunCourse course;
   bool started = false;
   TimerId timer;
-  Nanos ended_at{0};
+  bool leave_now = false;  // stopped while it stayed up for late clients
   Status outcome;
 };
 
@@ -79,9 +79,9 @@ void AggregatorNode::Stop(const Status& why) {
 bool AggregatorNode::Finished() const {
   const Impl& node = *impl_;
   if (!node.course.ended() || node.office.pending_writes() > 0) return false;
-  if (node.office.options.keep_running && node.outcome.ok()) return false;
-  return node.office.members.CountPresent() == 0 ||
-         node.office.env.clock.Now() - node.ended_at >= kFarewell;
+  if (node.office.options.keep_running && node.outcome.ok() && !node.leave_now) return false;
+  return node.office.members.CountPresent() == 0 || node.leave_now ||
+         node.office.env.clock.Now() - node.course.ended_at() >= kFarewell;
 }
 
 Status AggregatorNode::Outcome() const { return impl_->outcome; }
@@ -90,8 +90,7 @@ RoundId AggregatorNode::version() const { return impl_->office.version; }
 
 void AggregatorNode::Impl::End(const std::string& state, const Status& why) {
   if (course.ended()) {
-    // Stopped while it stayed up for late clients.
-    if (outcome.ok() && state == kRunStopped) ended_at = office.env.clock.Now() - kFarewell;
+    leave_now = leave_now || state == kRunStopped;
     return;
   }
   outcome = why;
@@ -104,7 +103,6 @@ void AggregatorNode::Impl::SetTick() {
 
 void AggregatorNode::Impl::Tick() {
   const Nanos now = office.env.clock.Now();
-  if (course.ended() && ended_at == Nanos{0}) ended_at = now;
   if (!course.ended()) CheckStopRequest();
   for (const ClientId& client :
        office.members.Silent(now, Seconds(office.options.settings.server.gone_after_s))) {

@@ -440,6 +440,7 @@ void RunCourse::Tick() {
 void RunCourse::End(const std::string& state, const std::string& reason) {
   if (stage_ == Stage::kEnded) return;
   stage_ = Stage::kEnded;
+  ended_at_ = office_.env.clock.Now();
   ending_ = RunEnded{.state = state, .reason = reason};
   rounds_.Abandon();
   evaluations_.Abandon();

@@ -32,6 +32,7 @@ class RunCourse {
   /// Ends the run: records it, tells the members. Once.
   void End(const std::string& state, const std::string& reason);
   [[nodiscard]] bool ended() const { return stage_ == Stage::kEnded; }
+  [[nodiscard]] Nanos ended_at() const { return ended_at_; }
   /// What members are told once it has ended.
   [[nodiscard]] RunEnded Ending() const;
 
@@ -87,6 +88,7 @@ class RunCourse {
   std::vector<RunEvent> unrecorded_;  // membership before the run's first event
   std::set<int64_t> noticed_ranks_;
   RunEnded ending_;
+  Nanos ended_at_{0};
 };
 
 }  // namespace weft

@@ -74,8 +74,9 @@ void RoundWork::Begin(const RoundOffer& offer) {
   context_.env.log.Info("round offered", {{"round", offer.plan.round},
                                           {"rank", offer.plan.cohort.front().adapter.rank},
                                           {"bytes", offer.payload.bytes}});
-  if (offer.plan.version.number == 0) disk_.ForgetLocalStates(offer.plan.run);
   if (TakeKept()) return OfferUpdate();
+  // Nothing can have been left by an earlier round of a run that starts from nothing.
+  if (offer.plan.version.number == 0) disk_.ForgetLocalStates(offer.plan.run);
   stage_ = Stage::kPulling;
   context_.SetPhase(offer.plan.round, "download", nullptr);
   download_.Start(offer.payload, [this](Result<Blob> bundle) {

@@ -257,8 +257,9 @@ void FakeWorld::RegisterWork() {
   table.On<TrainJob>([this](const TrainJob& job, JobControl&) -> Result<TrainJob::Output> {
     ++trained_[job.client.name];
     if (on_train) WEFT_TRY(on_train(job));
-    std::string text = Digest(
-        Str(job.bundle.view(), job.client, job.plan.round, job.plan.seed, job.local_state.view()));
+    std::string text =
+        Digest(Str(job.bundle.view(), job.client, job.plan.round, job.plan.seed,
+                   local_state_counts ? job.local_state.view() : std::string_view()));
     text.resize(payload_bytes, 'x');
     TrainJob::Output output;
     output.payload = Blob::Adopt(std::move(text));

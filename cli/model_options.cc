@@ -1,0 +1,49 @@
+#include "cli/model_options.h"
+
+#include "common/adapters/peft_io.h"
+#include "common/model/bind_adapter.h"
+#include "common/tensor/device.h"
+
+namespace weft::cli {
+
+void AddModelOptions(CLI::App& app, ModelOptions& options, bool with_adapter) {
+  app.add_option("--model", options.model, "model folder (config.json, weights, tokenizer)")
+      ->required();
+  if (with_adapter) app.add_option("--adapter", options.adapter, "PEFT folder to put on the model");
+  app.add_option("--dtype", options.dtype, "of the computation: float32 or bfloat16")
+      ->capture_default_str();
+  app.add_option("--device", options.device, "cpu, cuda, cuda:N or auto")->capture_default_str();
+  app.add_option("--threads", options.threads, "CPU threads (0: all cores)")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+}
+
+Result<LoadedModel> LoadForCommand(const ModelOptions& options) {
+  LoadOptions load;
+  WEFT_TRY_ASSIGN(load.device, ParseDevice(options.device));
+  WEFT_TRY_ASSIGN(load.dtype, ParseComputeType(options.dtype));
+  if (options.threads > 0) at::set_num_threads(options.threads);
+  LoadedModel loaded;
+  WEFT_TRY_ASSIGN(loaded.model, Model::Load(options.model, load));
+  WEFT_TRY_ASSIGN(loaded.tokenizer, Tokenizer::Load(options.model));
+  const int64_t vocabulary = loaded.model->config().vocab_size;
+  if (loaded.tokenizer->vocab_size() > vocabulary) {
+    return InvalidArgument(Str("[model] ", options.model, ": the tokenizer has ids up to ",
+                               loaded.tokenizer->vocab_size() - 1,
+                               ", the model's vocabulary ends at ", vocabulary - 1,
+                               "; it is another model's tokenizer"));
+  }
+  if (!options.adapter.empty()) {
+    WEFT_TRY_ASSIGN(const PeftFolder peft, ReadPeft(options.adapter, loaded.model->sites()));
+    if (!peft.state.dense.empty()) {
+      return InvalidArgument(Str("[adapter] ", options.adapter,
+                                 ": modules_to_save are not supported by this command"));
+    }
+    const at::NoGradGuard no_grad;
+    WEFT_TRY_ASSIGN(std::vector<Factors> factors, FactorsFor(*loaded.model, peft.state));
+    loaded.adapters.push_back(std::move(factors));
+  }
+  return loaded;
+}
+
+}  // namespace weft::cli

@@ -1,0 +1,36 @@
+#pragma once
+// Options that all commands which compute with a model share (--model, --adapter, --dtype,
+// --device,
+// --threads), and what they stand for once loaded.
+
+#include <memory>
+#include <string>
+
+#include <CLI/CLI.hpp>
+
+#include "common/base/result.h"
+#include "common/formats/tokenizer.h"
+#include "common/model/model.h"
+
+namespace weft::cli {
+
+struct ModelOptions {
+  std::string model;
+  std::string adapter;  // PEFT folder; empty: none
+  std::string dtype = "float32";
+  std::string device = "cpu";
+  int threads = 0;  // 0: as many as cores
+};
+
+void AddModelOptions(CLI::App& app, ModelOptions& options, bool with_adapter);
+
+struct LoadedModel {
+  std::shared_ptr<Model> model;
+  std::unique_ptr<Tokenizer> tokenizer;
+  AdapterBinding adapters;  // one or none
+};
+
+/// Sets torch's threads, reads model and tokenizer (which must fit each other) and the adapter.
+[[nodiscard]] Result<LoadedModel> LoadForCommand(const ModelOptions& options);
+
+}  // namespace weft::cli

@@ -43,6 +43,7 @@ struct ClientNode::Impl {
   EvalWork evaluations;
   TimerId timer;
   Status outcome;
+  bool refused = false;
 };
 
 ClientNode::ClientNode(Env env, ClientOptions options)
@@ -73,6 +74,8 @@ bool ClientNode::Finished() const {
 }
 
 Status ClientNode::Outcome() const { return impl_->outcome; }
+
+bool ClientNode::Refused() const { return impl_->refused; }
 
 void ClientNode::OnPeerGone(const ClientId& /*peer*/, const Status& why) {
   if (!impl_->context.over()) impl_->session.OnLinkGone(why);
@@ -131,6 +134,7 @@ void ClientNode::Impl::OnJoined() {
 
 void ClientNode::Impl::Refused(const Status& why) {
   context.env.log.Error("refused by the aggregator", {{"why", why}});
+  refused = true;
   Leave(why, "refused");
 }
 

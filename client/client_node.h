@@ -28,6 +28,8 @@ class ClientNode : public Node {
   /// Ok when the run completed; kPermissionDenied and its like when refused; kCancelled when
   /// stopped.
   [[nodiscard]] Status Outcome() const override;
+  /// The outcome is a refusal: trying again as it is cannot help.
+  [[nodiscard]] bool Refused() const;
 
   void OnFrames(const ClientId& from, Frames frames) override;
   void OnPeerGone(const ClientId& peer, const Status& why) override;

@@ -9,7 +9,7 @@
 #include "common/base/random.h"
 #include "common/base/str.h"
 #include "common/data/batch.h"
-#include "common/model/binding.h"
+#include "common/model/bind_adapter.h"
 #include "common/tensor/guard.h"
 
 namespace weft {
@@ -53,17 +53,38 @@ class TrainRun {
   }
 
   Status PrepareParameters() {
-    WEFT_TRY_ASSIGN(frozen_, BindFrozen(model_, input_.frozen));
+    WEFT_TRY(BindFrozen());
     if (input_.full) {
       WEFT_TRY_ASSIGN(parameters_, WeightsOf(model_));
       return OkStatus();
     }
+    WEFT_TRY(CheckNoDense(input_.start));
     WEFT_TRY_ASSIGN(method_, FindAdapter(input_.start.spec.method));
-    WEFT_TRY_ASSIGN(site_indices_, IndexSites(model_, input_.start));
     WEFT_TRY_ASSIGN(FlatAdapter flat, Flatten(input_.start, model_.device()));
     state_ = std::move(flat.state);
     parameters_ = std::move(flat.parameters);
     if (parameters_.NumElements() == 0) return InvalidArgument("[train] the adapter has no sites");
+    return OkStatus();
+  }
+
+  static Status CheckNoDense(const AdapterState& state) {
+    if (state.dense.empty()) return OkStatus();
+    return FailedPrecondition(Str("[train] the adapter replaces ", state.dense[0].name,
+                                  " (modules_to_save), which is read and written but not trained; "
+                                  "leave modules_to_save out"));
+  }
+
+  Status BindFrozen() {
+    for (const AdapterState& state : input_.frozen) {
+      WEFT_TRY(CheckNoDense(state));
+      WEFT_TRY_ASSIGN(LowRankAdapter lowered, Lower(state));
+      for (LowRankSite& site : lowered) {  // cast once, not in every pass
+        site.factors.A_RI = site.factors.A_RI.to(model_.dtype());
+        site.factors.B_OR = site.factors.B_OR.to(model_.dtype());
+      }
+      WEFT_TRY_ASSIGN(std::vector<Factors> factors, FactorsFor(model_, lowered));
+      frozen_.push_back(std::move(factors));
+    }
     return OkStatus();
   }
 
@@ -174,7 +195,8 @@ class TrainRun {
       const ForwardOptions options{.gradient_checkpointing = training_.gradient_checkpointing,
                                    .training = true,
                                    .dropout_seed = DropoutSeed(report.step, micro++)};
-      const at::Tensor loss = model_.LossSum(batch, Binding(), options);
+      WEFT_TRY_ASSIGN(const AdapterBinding binding, Binding());
+      const at::Tensor loss = model_.LossSum(batch, binding, options);
       sum += loss.item<double>();
       if (!std::isfinite(sum)) break;
       (loss / labels).backward();
@@ -204,13 +226,10 @@ class TrainRun {
     return OkStatus();
   }
 
-  AdapterBinding Binding() const {
+  Result<AdapterBinding> Binding() const {
     AdapterBinding binding;
     if (method_ != nullptr) {
-      std::vector<Factors> trained(model_.sites().size());
-      for (size_t i = 0; i < site_indices_.size(); ++i) {
-        trained[site_indices_[i]] = {method_->Effective(state_, i), state_.spec.dropout};
-      }
+      WEFT_TRY_ASSIGN(std::vector<Factors> trained, FactorsFor(model_, state_));
       binding.push_back(std::move(trained));
     }
     binding.insert(binding.end(), frozen_.begin(), frozen_.end());
@@ -241,7 +260,6 @@ class TrainRun {
   const Objective* objective_ = nullptr;
   const Adapter* method_ = nullptr;  // null: full fine-tuning
   AdapterState state_;
-  std::vector<size_t> site_indices_;
   ParameterSet parameters_;
   AdapterBinding frozen_;
   std::vector<at::Tensor> start_;

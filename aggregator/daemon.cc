@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "aggregator/aggregator_node.h"
+#include "aggregator/evaluate_work.h"
 #include "aggregator/merge_work.h"
 #include "aggregator/node_jobs.h"
 #include "common/base/str.h"
@@ -106,10 +107,8 @@ Status RunAggregatorDaemon(AggregatorDaemon daemon) {
   RegisterMergeWork(table);
   RegisterNodeJobs(table);
   if (options.evaluate_here) {
-    if (!daemon.register_evaluation) {
-      return InvalidArgument("[evaluate] data: this program cannot evaluate; leave it out");
-    }
-    WEFT_TRY(daemon.register_evaluation(settings, *store, table));
+    WEFT_TRY_ASSIGN(ServerEvaluation evaluation, LoadServerEvaluation(settings));
+    RegisterServerEvaluation(table, std::move(evaluation));
   }
   ThreadExecutor executor(loop, table, 1);
   WEFT_TRY_ASSIGN(const std::unique_ptr<ZmqServer> server, Listen(loop, settings.server));

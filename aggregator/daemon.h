@@ -26,9 +26,6 @@ namespace weft {
 struct AggregatorDaemon {
   Settings settings;
   bool keep_running = false;
-  /// Registers a ServerEvaluateJob; needed where [evaluate] data is set.
-  std::function<Status(const Settings& settings, const Store& store, WorkTable& table)>
-      register_evaluation;
   /// Told the endpoint once it is bound; may be empty.
   std::function<void(const std::string& endpoint)> on_bound;
 };

@@ -1,4 +1,4 @@
-#include "client/evaluate_rows.h"
+#include "common/evaluate/evaluate_rows.h"
 
 #include <cmath>
 

@@ -1,0 +1,67 @@
+#include "aggregator/evaluate_work.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "aggregator/strategies/state_block.h"
+#include "common/base/str.h"
+#include "common/evaluate/evaluate_rows.h"
+#include "common/formats/jsonl_rows.h"
+#include "common/model/bind_adapter.h"
+#include "common/tensor/device.h"
+#include "common/tensor/guard.h"
+
+namespace weft {
+namespace {
+
+Result<ServerEvaluateJob::Output> Evaluate(const ServerEvaluation& evaluation,
+                                           const ServerEvaluateJob& job, JobControl& control) {
+  const at::NoGradGuard no_grad;
+  WEFT_TRY_ASSIGN(const GlobalState global, DecodeState(job.state, ""));
+  WEFT_TRY_ASSIGN(const LowRankAdapter lowered, Lower(global.adapter));
+  WEFT_TRY_ASSIGN(std::vector<Factors> factors, FactorsFor(*evaluation.model, lowered));
+  AdapterBinding binding;
+  binding.push_back(std::move(factors));
+  WEFT_TRY_ASSIGN(const RowsLoss total,
+                  EvaluateRows(*evaluation.model, binding, evaluation.rows->rows,
+                               evaluation.batch_size, control));
+  return ServerEvaluateJob::Output{total.loss, total.label_tokens};
+}
+
+}  // namespace
+
+Result<ServerEvaluation> LoadServerEvaluation(const Settings& settings) {
+  if (settings.model.path.empty()) {
+    return InvalidArgument(
+        "[evaluate] data is set, but [model] path is not: the aggregator needs the base model's "
+        "weights to evaluate; give the folder, or leave [evaluate] data out");
+  }
+  ServerEvaluation evaluation;
+  evaluation.batch_size = settings.evaluate.batch_size;
+  LoadOptions load;
+  WEFT_TRY_ASSIGN(load.dtype, ParseComputeType(settings.train.dtype));
+  WEFT_TRY_ASSIGN(load.device, ParseDevice(settings.model.device));
+  WEFT_TRY_ASSIGN(evaluation.model, Model::Load(settings.model.path, load));
+  WEFT_TRY_ASSIGN(const std::unique_ptr<Tokenizer> tokenizer, Tokenizer::Load(settings.model.path));
+  WEFT_TRY_ASSIGN(
+      const std::vector<Row> rows,
+      ReadRows(settings.evaluate.data, static_cast<uint64_t>(settings.evaluate.max_rows)));
+  TokenizeOptions options;
+  const int64_t context = evaluation.model->config().max_positions;
+  options.max_len =
+      settings.train.max_len > 0 ? std::min(settings.train.max_len, context) : context;
+  WEFT_TRY_ASSIGN(options.chat_template,
+                  ChooseChatTemplate(settings.model.chat_template, *tokenizer));
+  WEFT_TRY_ASSIGN(TokenRows tokens, TokenizeRows(rows, *tokenizer, options));
+  evaluation.rows = std::make_shared<const TokenRows>(std::move(tokens));
+  return evaluation;
+}
+
+void RegisterServerEvaluation(WorkTable& table, ServerEvaluation evaluation) {
+  table.On<ServerEvaluateJob>(
+      [evaluation = std::move(evaluation)](const ServerEvaluateJob& job, JobControl& control) {
+        return Guarded("[evaluate]", [&] { return Evaluate(evaluation, job, control); });
+      });
+}
+
+}  // namespace weft

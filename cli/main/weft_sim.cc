@@ -1,0 +1,117 @@
+// weft-sim run.toml [--model DIR] [--data F] [--clients N] [--workers W] [--seed S] [--out DIR]
+// [--set section.key=value]... [--json]
+
+#include <algorithm>
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include "cli/command.h"
+#include "cli/exit_code.h"
+#include "common/config/load.h"
+#include "sim/simulation.h"
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+double Median(std::vector<double> values) {
+  if (values.empty()) return 0;
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+Json ToJson(const weft::sim::SimulationReport& report) {
+  Json out;
+  out["run"] = report.run.run;
+  out["strategy"] = report.run.strategy;
+  out["clients"] = report.clients;
+  out["workers"] = report.workers;
+  out["rounds"] = report.run.published;
+  out["round_s"] = Median(report.round_wall_s);
+  out["round_wall_s"] = report.round_wall_s;
+  out["client_steps_per_s"] = report.client_steps_per_s;
+  out["load_s"] = report.load_s;
+  out["wall_s"] = report.wall_s;
+  out["virtual_s"] = report.virtual_s;
+  out["eval_loss"] = report.eval_loss;
+  out["adapter_sha256"] = report.adapter_sha256;
+  out["peak_rss_mb"] = report.peak_rss_mb;
+  return out;
+}
+
+void Print(const weft::sim::SimulationReport& report) {
+  for (const weft::RoundRow& round : report.run.rounds) {
+    std::cout << "round " << round.round << "  accepted " << round.accepted << "/" << round.cohort;
+    if (round.train_loss) std::cout << "  train_loss " << *round.train_loss;
+    if (round.clients_loss) std::cout << "  eval_loss " << *round.clients_loss << " (sites)";
+    if (round.server_loss) std::cout << "  eval_loss " << *round.server_loss << " (aggregator)";
+    std::cout << (round.best ? "  best\n" : "\n");
+  }
+  std::cout << report.clients << " clients on " << report.workers << " workers: " << report.wall_s
+            << " s, " << report.client_steps_per_s << " client steps/s, " << report.peak_rss_mb
+            << " MB\n";
+}
+
+struct Flags {
+  weft::SettingsSource source;
+  std::string model, data, out;
+  int64_t clients = -1, workers = -1, seed = -1;
+  bool json = false;
+};
+
+weft::Status Run(Flags flags) {
+  WEFT_TRY_ASSIGN(weft::Settings settings, weft::LoadSettings(flags.source));
+  if (!flags.model.empty()) settings.model.path = flags.model;
+  if (!flags.data.empty()) settings.sim.data = flags.data;
+  if (flags.clients >= 0) settings.sim.clients = flags.clients;
+  if (flags.workers >= 0) settings.sim.workers = flags.workers;
+  if (flags.seed >= 0) settings.run.seed = static_cast<uint64_t>(flags.seed);
+  weft::sim::SimulationOptions options;
+  options.settings = settings;
+  options.out_dir = flags.out;
+  options.on_notice = [](const std::string& line) { std::cerr << "weft-sim: " << line << "\n"; };
+  WEFT_TRY_ASSIGN(const weft::sim::SimulationReport report,
+                  weft::sim::Simulate(std::move(options)));
+  if (flags.json) {
+    std::cout << ToJson(report).dump() << "\n";
+  } else {
+    Print(report);
+  }
+  return weft::OkStatus();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app{
+      "Runs a whole federation in one process: the same nodes, frames and log as the daemons"};
+  app.footer("Exit codes: 0 completed, 1 failed, 2 usage");
+  Flags flags;
+  std::string file;
+  app.add_option("config", file, "the run's TOML file")->required();
+  app.add_option("--model", flags.model, "base model folder, over model.path");
+  app.add_option("--data", flags.data, "JSONL rows to deal out, over sim.data");
+  app.add_option("--clients", flags.clients, "virtual clients, over sim.clients")
+      ->check(CLI::Range(1, 1000000));
+  app.add_option("--workers", flags.workers,
+                 "worker threads (default: cores); results do not depend on it")
+      ->check(CLI::Range(1, 1024));
+  app.add_option("--seed", flags.seed, "over run.seed")->check(CLI::NonNegativeNumber);
+  app.add_option("--out", flags.out,
+                 "write every round's adapter below this folder, as PEFT folders");
+  app.add_option("--set", flags.source.overrides,
+                 "section.key=value, over the file; may be repeated");
+  app.add_flag("--json", flags.json, "one JSON object on stdout");
+  app.set_version_flag("--version", "weft-sim 0.1.0");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : weft::cli::kExitUsage;
+  }
+  flags.source.file = file;
+  return weft::cli::Guarded("weft-sim", [&] { return Run(flags); });
+}

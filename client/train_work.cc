@@ -1,0 +1,227 @@
+#include "client/train_work.h"
+
+#include <algorithm>
+
+#include "common/evaluate/evaluate_rows.h"
+#include "client/trainer.h"
+#include "client/training_state.h"
+#include "common/adapters/adapter.h"
+#include "common/adapters/distance.h"
+#include "common/base/str.h"
+#include "common/codec/adapter_block.h"
+#include "common/codec/layout.h"
+#include "common/crypto/digest.h"
+#include "common/model/bind_adapter.h"
+#include "common/tensor/guard.h"
+
+namespace weft {
+namespace {
+
+constexpr int64_t kEvalRows = 8;  // in one forward pass
+
+class RoundTraining {
+ public:
+  RoundTraining(Site& site, const TrainJob& job, JobControl& control)
+      : site_(site), job_(job), plan_(job.plan), control_(control) {}
+
+  Result<TrainJob::Output> Run(std::function<void(const std::string&)> notice) {
+    WEFT_TRY_ASSIGN(model_, site_.models().Get(plan_.training.dtype));
+    WEFT_TRY_ASSIGN(rows_, site_.Tokens(Site::Split::kTrain, MaxLen(), plan_.training.long_rows));
+    TrainInput input;
+    WEFT_TRY(ReadBundle(input));
+    sent_ = input.start;
+    layout_ = LayoutName(input.start);
+    input.rows = rows_->rows;
+    input.training = plan_.training;
+    input.seed = plan_.seed;
+    input.client = job_.client.name;
+    input.round = plan_.round.number;
+    input.num_rounds = std::max<int64_t>(1, plan_.num_server_rounds);
+    input.on_notice = std::move(notice);
+    UseLocalState(input);
+    WEFT_TRY_ASSIGN(const TrainOutput trained, Train(*model_, std::move(input), control_));
+    return MakeOutput(trained);
+  }
+
+ private:
+  int64_t MaxLen() const {
+    const int64_t context = model_->config().max_positions;
+    return plan_.training.max_len > 0 ? std::min(plan_.training.max_len, context) : context;
+  }
+
+  Result<const AdapterSpec*> Spec() const {
+    for (const ClientPlan& entry : plan_.cohort) {
+      if (entry.client == job_.client) return &entry.adapter;
+    }
+    return InvalidArgument(
+        Str("[train] round ", plan_.round, ": the plan has no entry for ", job_.client));
+  }
+
+  Status ReadBundle(TrainInput& input) const {
+    WEFT_TRY_ASSIGN(const AdapterSpec* spec, Spec());
+    WEFT_TRY_ASSIGN(const Adapter* method, FindAdapter(spec->method));
+    WEFT_TRY_ASSIGN(const std::vector<LinearSite> sites, MatchSites(*spec, model_->sites()));
+    AdapterBundle bundle;
+    if (!job_.bundle.empty()) {
+      WEFT_TRY_ASSIGN(bundle, DecodeBundle(job_.bundle, at::kCPU));
+    }
+    WEFT_TRY_ASSIGN(AdapterState fresh, method->Init(*spec, sites, plan_.seed));
+    if (bundle.adapter) {
+      WEFT_TRY(CheckSameSpec(bundle.adapter->spec, *spec).Within("[train] the bundle's adapter"));
+      if (!SameLayout(*bundle.adapter, fresh)) {
+        return InvalidArgument(Str("[train] round ", plan_.round,
+                                   ": the bundle's adapter does not fit the base model's layers; "
+                                   "is it the same base?"));
+      }
+      input.start = std::move(*bundle.adapter);
+    } else {
+      input.start = std::move(fresh);
+    }
+    if (bundle.frozen) input.frozen.push_back(std::move(*bundle.frozen));
+    return OkStatus();
+  }
+
+  // What was kept is a help, not a need: a damaged file costs the moments, with a notice.
+  void UseLocalState(TrainInput& input) const {
+    if (job_.local_state.empty()) return;
+    Result<TrainingState> kept = DecodeTrainingState(job_.local_state);
+    if (!kept.ok()) {
+      if (input.on_notice) {
+        input.on_notice("starting without the kept state: " + kept.status().message());
+      }
+      return;
+    }
+    input.position = kept->position;
+    if (!plan_.training.keep_optimizer || !kept->moments) return;
+    if (kept->layout == layout_) {
+      input.moments = std::move(kept->moments);
+    } else if (input.on_notice) {
+      input.on_notice("the adapter's layout changed; the optimiser starts afresh");
+    }
+  }
+
+  Result<TrainJob::Output> MakeOutput(const TrainOutput& trained) const {
+    TrainJob::Output output;
+    AdapterBundle update;
+    update.adapter = trained.state;
+    WEFT_TRY_ASSIGN(const Codec* codec, FindCodec(plan_.codec));
+    WEFT_TRY_ASSIGN(output.payload, EncodeBundle(update, *codec));
+    WEFT_TRY_ASSIGN(output.local_state, LocalState(trained));
+    UpdateHeader& header = output.header;
+    header.run = plan_.run;
+    header.round = plan_.round;
+    header.client = job_.client;
+    header.version = plan_.version;
+    header.base_hash = plan_.base_hash;
+    header.spec = trained.state.spec;
+    header.codec = plan_.codec;
+    header.num_examples = trained.num_examples;
+    header.label_tokens = trained.label_tokens;
+    header.steps = trained.steps.size();
+    header.train_loss = trained.train_loss;
+    WEFT_TRY_ASSIGN(header.metrics, MetricsOf(trained));
+    header.payload_bytes = output.payload.size();
+    header.payload_sha256 = Sha256Hex(output.payload.span());
+    return output;
+  }
+
+  Result<Metrics> MetricsOf(const TrainOutput& trained) const {
+    WEFT_TRY_ASSIGN(const LowRankAdapter after, Lower(trained.state));
+    WEFT_TRY_ASSIGN(const LowRankAdapter before, Lower(sent_));
+    const DataSummary& data = rows_->summary;
+    return Metrics{{"first_loss", trained.steps.front().loss},
+                   {"last_loss", trained.steps.back().loss},
+                   {"update_norm", DistanceBetween(after, before)},
+                   {"rows_cut", static_cast<double>(data.rows_cut)},
+                   {"rows_dropped", static_cast<double>(data.rows_dropped)},
+                   {"rows_without_label", static_cast<double>(data.rows_without_label)},
+                   {"memory_retries", static_cast<double>(trained.memory_retries)}};
+  }
+
+  Result<Blob> LocalState(const TrainOutput& trained) const {
+    TrainingState state;
+    state.layout = layout_;
+    state.position = trained.position;
+    if (plan_.training.keep_optimizer) state.moments = trained.moments;
+    return EncodeTrainingState(state);
+  }
+
+  Site& site_;
+  const TrainJob& job_;
+  const RoundPlan& plan_;
+  JobControl& control_;
+  std::shared_ptr<const Model> model_;
+  std::shared_ptr<const TokenRows> rows_;
+  AdapterState sent_;
+  std::string layout_;
+};
+
+Result<AdapterBinding> BindBundle(const Model& model, AdapterBundle bundle) {
+  const at::NoGradGuard no_grad;
+  AdapterBinding binding;
+  for (const std::optional<AdapterState>* part : {&bundle.adapter, &bundle.frozen}) {
+    if (!part->has_value()) continue;
+    WEFT_TRY_ASSIGN(const LowRankAdapter lowered, Lower(**part));
+    WEFT_TRY_ASSIGN(std::vector<Factors> factors, FactorsFor(model, lowered));
+    binding.push_back(std::move(factors));
+  }
+  return binding;
+}
+
+Result<EvalReport> Evaluate(Site& site, const ClientEvaluateJob& job, JobControl& control) {
+  if (site.num_validation() == 0) {
+    return FailedPrecondition(Str("[evaluate] ", job.client, " has no validation rows"));
+  }
+  WEFT_TRY_ASSIGN(const std::shared_ptr<const Model> model, site.models().Any());
+  WEFT_TRY_ASSIGN(const auto rows,
+                  site.Tokens(Site::Split::kValidation, model->config().max_positions, "cut"));
+  AdapterBundle bundle;
+  if (!job.bundle.empty()) {
+    WEFT_TRY_ASSIGN(bundle, DecodeBundle(job.bundle, at::kCPU));
+  }
+  WEFT_TRY_ASSIGN(const AdapterBinding binding, BindBundle(*model, std::move(bundle)));
+  WEFT_TRY_ASSIGN(const RowsLoss total,
+                  EvaluateRows(*model, binding, rows->rows, kEvalRows, control));
+  EvalReport report;
+  report.run = job.run;
+  report.version = job.version;
+  report.client = job.client;
+  report.loss = total.loss;
+  report.label_tokens = total.label_tokens;
+  report.num_examples = total.num_examples;
+  return report;
+}
+
+}  // namespace
+
+Result<TrainJob::Output> TrainRound(Site& site, const TrainJob& job, JobControl& control,
+                                    std::function<void(const std::string&)> notice) {
+  return Guarded("[train]",
+                 [&] { return RoundTraining(site, job, control).Run(std::move(notice)); });
+}
+
+Result<EvalReport> EvaluateVersion(Site& site, const ClientEvaluateJob& job, JobControl& control) {
+  return Guarded("[evaluate]", [&] { return Evaluate(site, job, control); });
+}
+
+void RegisterTrainWork(WorkTable& table, TrainWorkOptions options) {
+  const auto shared = std::make_shared<const TrainWorkOptions>(std::move(options));
+  const auto find = [shared](const ClientId& client) -> Site& {
+    for (const std::shared_ptr<Site>& site : shared->sites) {
+      if (site->client() == client) return *site;
+    }
+    WEFT_CHECK(false, "no site for client ", client);
+  };
+  table.On<TrainJob>([shared, find](const TrainJob& job, JobControl& control) {
+    std::function<void(const std::string&)> notice;
+    if (shared->on_notice) {
+      notice = [&](const std::string& text) { shared->on_notice(job.client, text); };
+    }
+    return TrainRound(find(job.client), job, control, notice);
+  });
+  table.On<ClientEvaluateJob>([find](const ClientEvaluateJob& job, JobControl& control) {
+    return EvaluateVersion(find(job.client), job, control);
+  });
+}
+
+}  // namespace weft

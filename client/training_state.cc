@@ -1,0 +1,102 @@
+#include "client/training_state.h"
+
+#include <charconv>
+#include <map>
+
+#include "common/base/str.h"
+#include "common/crypto/digest.h"
+#include "common/formats/safetensors.h"
+#include "common/formats/safetensors_writer.h"
+#include "common/tensor/dtype_map.h"
+
+// The bytes are a safetensors file: tensors "exp_avg" and "exp_avg_sq" where kept; numbers in
+// its metadata.
+
+namespace weft {
+namespace {
+
+constexpr std::string_view kWhere = "[train] kept state";
+
+class Numbers {
+ public:
+  explicit Numbers(const SafetensorsMetadata& metadata) {
+    for (const auto& [name, value] : metadata) values_[name] = value;
+  }
+
+  Result<uint64_t> Get(const std::string& name) const {
+    const auto found = values_.find(name);
+    uint64_t number = 0;
+    if (found != values_.end()) {
+      const char* end = found->second.data() + found->second.size();
+      const auto [stop, error] = std::from_chars(found->second.data(), end, number);
+      if (error == std::errc() && stop == end) return number;
+    }
+    return InvalidArgument(Str(kWhere, ": no number \"", name, "\""));
+  }
+
+  std::string Text(const std::string& name) const {
+    const auto found = values_.find(name);
+    return found == values_.end() ? "" : found->second;
+  }
+
+ private:
+  std::map<std::string, std::string> values_;
+};
+
+Result<at::Tensor> ReadTensor(const SafetensorsFile& file, const std::string& name) {
+  const StoredTensor* stored = file.Find(name);
+  if (stored == nullptr || stored->dtype != DType::kFloat32 || stored->shape.size() != 1) {
+    return InvalidArgument(Str(kWhere, ": no float32 list ", name));
+  }
+  at::Tensor value = TensorOver(stored->bytes, stored->dtype, stored->shape);
+  if (!at::isfinite(value).all().item<bool>()) {
+    return InvalidArgument(Str(kWhere, ": ", name, " holds NaN or infinite numbers"));
+  }
+  return value;
+}
+
+}  // namespace
+
+std::string LayoutName(const AdapterState& state) {
+  std::string text = state.spec.method;
+  for (const SiteState& site : state.sites) {
+    for (const NamedTensor& tensor : site.tensors) {
+      text += Str("\n", site.site.path, " ", tensor.name, " ", tensor.value.sizes());
+    }
+  }
+  return Sha256Hex(AsBytes(text));
+}
+
+Result<Blob> EncodeTrainingState(const TrainingState& state) {
+  SafetensorsMetadata metadata = {{"layout", state.layout},
+                                  {"pass", std::to_string(state.position.pass)},
+                                  {"row", std::to_string(state.position.row)}};
+  std::vector<TensorToWrite> tensors;
+  if (state.moments) {
+    metadata.emplace_back("step", std::to_string(state.moments->step));
+    for (const auto& [name, value] : {std::pair("exp_avg", state.moments->exp_avg),
+                                      std::pair("exp_avg_sq", state.moments->exp_avg_sq)}) {
+      tensors.push_back({name, DType::kFloat32, value.sizes().vec(), BytesOf(value)});
+    }
+  }
+  return EncodeSafetensors(tensors, metadata);
+}
+
+Result<TrainingState> DecodeTrainingState(const Blob& bytes) {
+  WEFT_TRY_ASSIGN(const SafetensorsFile file, SafetensorsFile::Parse(bytes, "kept state"));
+  const Numbers numbers(file.metadata());
+  TrainingState state;
+  state.layout = numbers.Text("layout");
+  WEFT_TRY_ASSIGN(state.position.pass, numbers.Get("pass"));
+  WEFT_TRY_ASSIGN(state.position.row, numbers.Get("row"));
+  if (file.Find("exp_avg") == nullptr) return state;
+  AdamW::Moments moments;
+  WEFT_TRY_ASSIGN(const uint64_t step, numbers.Get("step"));
+  moments.step = static_cast<int64_t>(step);
+  WEFT_TRY_ASSIGN(moments.exp_avg, ReadTensor(file, "exp_avg"));
+  WEFT_TRY_ASSIGN(moments.exp_avg_sq, ReadTensor(file, "exp_avg_sq"));
+  state.moments = std::move(moments);
+  return state;
+}
+
+}  // namespace weft

@@ -1,0 +1,31 @@
+#pragma once
+// TrainingState: what a site keeps between rounds (TrainJob::local_state) as bytes: the optimiser's
+// moments where kept, and the place in the data. The client node hands each round the state of the
+// newest round before it, so a round that is trained again starts from the same one.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "client/optimizer.h"
+#include "common/base/bytes.h"
+#include "common/base/result.h"
+#include "common/data/batcher.h"
+
+namespace weft {
+
+struct TrainingState {
+  std::string layout;  // of the adapter whose moments these are; see LayoutName
+  std::optional<AdamW::Moments> moments;
+  Batcher::Position position;
+};
+
+/// Equal names, equal meaning of each number of the moments: method and every site with its rank.
+[[nodiscard]] std::string LayoutName(const AdapterState& state);
+
+[[nodiscard]] Result<Blob> EncodeTrainingState(const TrainingState& state);
+
+/// From a file of ours that may have been damaged: kInvalidArgument or kDataLoss says how.
+[[nodiscard]] Result<TrainingState> DecodeTrainingState(const Blob& bytes);
+
+}  // namespace weft

@@ -1,0 +1,222 @@
+#include "sim/simulation.h"
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <thread>
+#include <utility>
+
+#include <sys/resource.h>
+
+#include "aggregator/aggregator_node.h"
+#include "aggregator/evaluate_work.h"
+#include "aggregator/merge_work.h"
+#include "aggregator/node_jobs.h"
+#include "client/client_node.h"
+#include "client/memory_plan.h"
+#include "client/train_work.h"
+#include "common/adapters/adapter.h"
+#include "common/config/load.h"
+#include "common/tensor/device.h"
+#include "sim/sites.h"
+#include "sim/world.h"
+
+namespace weft::sim {
+namespace {
+
+using Steady = std::chrono::steady_clock;
+
+double SecondsSince(Steady::time_point start) {
+  return std::chrono::duration<double>(Steady::now() - start).count();
+}
+
+uint64_t PeakRssMb() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<uint64_t>(usage.ru_maxrss) / 1024;
+}
+
+class Simulation {
+ public:
+  explicit Simulation(SimulationOptions options)
+      : options_(std::move(options)), settings_(options_.settings), start_(Steady::now()) {}
+
+  Result<SimulationReport> Run() {
+    WEFT_TRY(Load());
+    WEFT_TRY(CheckMemory());
+    WEFT_TRY(Build());
+    report_.load_s = SecondsSince(start_);
+    WEFT_TRY(RunNodes());
+    WEFT_TRY(Collect());
+    return std::move(report_);
+  }
+
+ private:
+  Status Load() {
+    WEFT_TRY_ASSIGN(shared_, LoadSharedBase(settings_.model));
+    WEFT_TRY_ASSIGN(population_, MakePopulation(settings_, shared_));
+    workers_ = settings_.sim.workers > 0 ? static_cast<size_t>(settings_.sim.workers)
+                                         : std::max<size_t>(1, std::thread::hardware_concurrency());
+    report_.clients = population_.clients.size();
+    report_.workers = workers_;
+    return OkStatus();
+  }
+
+  // One base, and what each worker trains on top of it at a time.
+  Status CheckMemory() {
+    WEFT_TRY_ASSIGN(const std::shared_ptr<const Model> model,
+                    shared_.models->Get(settings_.train.dtype));
+    int64_t parameters = 0;
+    WEFT_TRY_ASSIGN(const std::vector<LinearSite> sites,
+                    MatchSites(settings_.adapter, model->sites()));
+    for (const LinearSite& site : sites) {
+      parameters += (site.in + site.out) * RankFor(settings_.adapter, site.path);
+    }
+    MemoryRequest request;
+    request.trained_parameters = parameters;
+    request.longest_row =
+        settings_.train.max_len > 0 ? settings_.train.max_len : model->config().max_positions;
+    request.available_bytes = AvailableMemory(model->device());
+    const MemoryPlan plan = PlanMemory(*model, settings_.train, request);
+    const auto workers = static_cast<int64_t>(workers_);
+    const int64_t updates =
+        static_cast<int64_t>(population_.clients.size()) * parameters * int64_t{sizeof(float)};
+    const int64_t needed = plan.base_bytes + workers * plan.training_bytes() + updates;
+    const int64_t allowed = settings_.sim.memory_mb > 0 ? settings_.sim.memory_mb << 20
+                                                        : request.available_bytes / 10 * 9;
+    Notice(Str("memory plan: base ", plan.base_bytes >> 20, " MB once, ", workers,
+               " workers × at most ", plan.training_bytes() >> 20, " MB, updates of ",
+               population_.clients.size(), " clients ", updates >> 20, " MB; allowed ",
+               allowed >> 20, " MB"));
+    if (allowed > 0 && needed > allowed) {
+      return ResourceExhausted(
+          Str("[sim] memory plan is ", needed >> 20, " MB, allowed are ", allowed >> 20,
+              " MB: fewer [sim] workers, a smaller train.batch-size or max-len, "
+              "or a larger [sim] memory-mb"));
+    }
+    return OkStatus();
+  }
+
+  Status Build() {
+    AggregatorOptions options;
+    options.settings = settings_;
+    options.settings_toml = ToToml(settings_, true);
+    options.base = shared_.base;
+    options.base_model = settings_.model.path;
+    options.run_dir = options_.out_dir;
+    options.evaluate_here = !population_.evaluation.empty();
+    WEFT_TRY(RegisterWork());
+
+    WorldOptions world;
+    world.sim = settings_.sim;
+    world.seed = settings_.run.seed;
+    world.workers = workers_;
+    world.work = &table_;
+    const int threads = settings_.model.threads > 0 ? static_cast<int>(settings_.model.threads) : 1;
+    world.on_worker_start = [threads] { at::set_num_threads(threads); };
+    world.log_sink = log::StderrSink();
+    world.log_level = log::LevelFromName(settings_.run.log_level);
+    world_ = settings_.sim.world == "inproc" ? MakeInprocWorld(world) : MakeVirtualWorld(world);
+    aggregator_ =
+        std::make_unique<AggregatorNode>(world_->MakeEnv(kAggregator), std::move(options));
+    for (const VirtualClient& client : population_.clients) {
+      ClientOptions own =
+          MakeClientOptions(*client.site, shared_, settings_.model.device, client.rank);
+      own.step_cost = Seconds(settings_.sim.step_cost_ms / 1000);
+      const ClientId name = own.name;
+      clients_.push_back(std::make_unique<ClientNode>(world_->MakeEnv(name), std::move(own)));
+    }
+    return OkStatus();
+  }
+
+  Status RegisterWork() {
+    RegisterMergeWork(table_);
+    RegisterNodeJobs(table_);
+    TrainWorkOptions work;
+    for (const VirtualClient& client : population_.clients) work.sites.push_back(client.site);
+    RegisterTrainWork(table_, std::move(work));
+    if (population_.evaluation.empty()) return OkStatus();
+    ServerEvaluation evaluation;
+    WEFT_TRY_ASSIGN(evaluation.model, shared_.models->Get(settings_.train.dtype));
+    TokenizeOptions tokens;
+    const int64_t context = evaluation.model->config().max_positions;
+    tokens.max_len =
+        settings_.train.max_len > 0 ? std::min(settings_.train.max_len, context) : context;
+    tokens.chat_template = shared_.chat_template;
+    WEFT_TRY_ASSIGN(TokenRows rows,
+                    TokenizeRows(population_.evaluation, *shared_.tokenizer, tokens));
+    evaluation.rows = std::make_shared<const TokenRows>(std::move(rows));
+    evaluation.batch_size = settings_.evaluate.batch_size;
+    RegisterServerEvaluation(table_, std::move(evaluation));
+    return OkStatus();
+  }
+
+  Status RunNodes() {
+    WEFT_TRY(aggregator_->Start());
+    for (const auto& client : clients_) WEFT_TRY(client->Start());
+    Steady::time_point last = Steady::now();
+    uint32_t seen = 0;
+    const auto done = [&] {
+      if (aggregator_->version().number != seen) {
+        seen = aggregator_->version().number;
+        report_.round_wall_s.push_back(SecondsSince(last));
+        last = Steady::now();
+        Notice(Str("round ", seen, " of ", settings_.run.num_server_rounds, " published after ",
+                   report_.round_wall_s.back(), " s"));
+      }
+      return aggregator_->Finished();
+    };
+    WEFT_TRY(world_->RunUntil(done));
+    report_.virtual_s = world_->Elapsed();
+    return aggregator_->Outcome();
+  }
+
+  Status Collect() {
+    WEFT_TRY_ASSIGN(const std::vector<LedgerEvent> ledger,
+                    world_->MakeEnv(kAggregator).store.ReadLedger());
+    RunFold fold;
+    for (const LedgerEvent& event : ledger) WEFT_TRY(fold.Add(event));
+    report_.run = fold.view();
+    uint64_t steps = 0;
+    for (const RoundRow& round : report_.run.rounds) {
+      report_.adapter_sha256.push_back(round.adapter_sha256);
+      const std::optional<double> loss = round.server_loss ? round.server_loss : round.clients_loss;
+      if (loss) report_.eval_loss.push_back(*loss);
+      for (const ClientRow& client : round.clients) steps += client.steps;
+    }
+    std::vector<double> walls = report_.round_wall_s;
+    if (!walls.empty()) {
+      std::nth_element(walls.begin(), walls.begin() + static_cast<std::ptrdiff_t>(walls.size() / 2),
+                       walls.end());
+      const double per_round = static_cast<double>(steps) / static_cast<double>(walls.size());
+      report_.client_steps_per_s = per_round / walls[walls.size() / 2];
+    }
+    report_.wall_s = SecondsSince(start_);
+    report_.peak_rss_mb = PeakRssMb();
+    return OkStatus();
+  }
+
+  void Notice(const std::string& line) const {
+    if (options_.on_notice) options_.on_notice(line);
+  }
+
+  const SimulationOptions options_;
+  const Settings& settings_;
+  const Steady::time_point start_;
+  SimulationReport report_;
+  size_t workers_ = 1;
+  SharedBase shared_;
+  Population population_;
+  WorkTable table_;
+  std::unique_ptr<World> world_;
+  std::unique_ptr<AggregatorNode> aggregator_;
+  std::vector<std::unique_ptr<ClientNode>> clients_;
+};
+
+}  // namespace
+
+Result<SimulationReport> Simulate(SimulationOptions options) {
+  return Simulation(std::move(options)).Run();
+}
+
+}  // namespace weft::sim

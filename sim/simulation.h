@@ -1,0 +1,41 @@
+#pragma once
+// A whole federation in one process: the same nodes, frames, jobs and ledger as the real thing, one
+// copy of the base in memory.
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "common/base/result.h"
+#include "common/config/settings.h"
+#include "common/runtime/run_view.h"
+
+namespace weft::sim {
+
+struct SimulationReport {
+  uint64_t clients = 0;
+  uint64_t workers = 0;
+  double wall_s = 0;                 // everything: loading, rounds, evaluation
+  double load_s = 0;                 // model, tokenizer, rows
+  std::vector<double> round_wall_s;  // real seconds from one published version to the next
+  double virtual_s = 0;              // the world's own time
+  double client_steps_per_s =
+      0;  // optimiser steps of all clients per real second of the median round
+  std::vector<double>
+      eval_loss;  // [0] before training; on the aggregator's rows, else the clients' mean
+  std::vector<std::string> adapter_sha256;  // after every round, [0] the initial one
+  uint64_t peak_rss_mb = 0;
+  RunView run;
+};
+
+struct SimulationOptions {
+  Settings settings;
+  std::string out_dir;  // PEFT folders of every round; empty: none
+  std::function<void(const std::string& line)>
+      on_notice;  // memory plan, rounds as they are published; may be empty
+};
+
+/// kResourceExhausted: the memory plan is over what [sim] memory-mb or the machine allows.
+[[nodiscard]] Result<SimulationReport> Simulate(SimulationOptions options);
+
+}  // namespace weft::sim

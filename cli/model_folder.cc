@@ -1,0 +1,58 @@
+#include "cli/model_folder.h"
+
+#include <array>
+
+#include "common/base/str.h"
+#include "common/formats/safetensors_writer.h"
+#include "common/tensor/dtype_map.h"
+
+namespace weft::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::array kCompanions = {"config.json",         "generation_config.json",
+                                    "tokenizer.json",      "tokenizer_config.json",
+                                    "tokenizer.model",     "special_tokens_map.json",
+                                    "chat_template.jinja", "added_tokens.json",
+                                    "vocab.json",          "merges.txt"};
+
+}  // namespace
+
+Status WriteModelFolder(const std::vector<NamedTensor>& weights, const fs::path& source,
+                        const fs::path& out) {
+  std::error_code error;
+  fs::create_directories(out, error);
+  if (error) return InvalidArgument(Str("[model] ", out.string(), ": ", error.message()));
+  if (fs::equivalent(source, out, error)) {
+    return AlreadyExists(Str("[model] ", out.string(),
+                             " is the folder the model came from; name another one to write"));
+  }
+  std::vector<at::Tensor> kept;
+  std::vector<TensorToWrite> tensors;
+  for (const NamedTensor& weight : weights) {
+    const std::optional<DType> dtype = FromTorch(weight.value.scalar_type());
+    WEFT_CHECK(dtype.has_value(), weight.name);
+    kept.push_back(weight.value.detach().to(at::kCPU).contiguous());
+    tensors.push_back({weight.name, *dtype, kept.back().sizes().vec(), BytesOf(kept.back())});
+  }
+  WEFT_TRY(WriteSafetensors(out / "model.safetensors", tensors, {{"format", "pt"}}));
+  for (const char* name : kCompanions) {
+    if (!fs::exists(source / name, error)) continue;
+    fs::copy_file(source / name, out / name, fs::copy_options::overwrite_existing, error);
+    if (error) {
+      return InvalidArgument(Str("[model] ", (out / name).string(), ": ", error.message()));
+    }
+  }
+  return OkStatus();
+}
+
+Status CheckTokenizerFits(const Tokenizer& tokenizer, const ModelConfig& config,
+                          const std::string& folder) {
+  if (tokenizer.vocab_size() <= config.vocab_size) return OkStatus();
+  return InvalidArgument(Str("[model] ", folder, ": the tokenizer has ids up to ",
+                             tokenizer.vocab_size() - 1, ", the model's vocabulary ends at ",
+                             config.vocab_size - 1, "; it is another model's tokenizer"));
+}
+
+}  // namespace weft::cli

@@ -1,0 +1,304 @@
+// `weft train`: one site alone, from a model folder and rows to a PEFT folder (or, with --full, a
+// model folder). Also the baseline that a federation is compared with.
+
+#include <cmath>
+#include <iostream>
+#include <memory>
+
+#include <nlohmann/json.hpp>
+
+#include "cli/model_folder.h"
+#include "cli/model_options.h"
+#include "cli/progress.h"
+#include "cli/set_up.h"
+#include "common/evaluate/evaluate_rows.h"
+#include "client/schedule.h"
+#include "client/trainer.h"
+#include "common/adapters/peft_io.h"
+#include "common/model/bind_adapter.h"
+#include "common/tensor/device.h"
+
+namespace weft::cli {
+namespace {
+
+struct TrainOptions {
+  ModelOptions model;
+  std::string data;
+  std::string batches;
+  std::string eval_data;
+  std::string adapter_init;
+  std::string out;
+  AdapterSpec spec;
+  LocalTraining training;
+  double alpha = 0;  // 0: twice the rank
+  bool no_packing = false;
+  bool full = false;
+  bool chat = false;
+  std::string chat_template;
+  uint64_t seed = 1;
+  uint64_t init_seed = 0;
+  bool has_init_seed = false;
+  uint64_t max_rows = 0;
+  bool json = false;
+};
+
+struct Rows {
+  TokenRows train;
+  TokenRows eval;
+  std::vector<FixedBatch> fixed;  // with --batches; owns what the pointers below point to
+  std::vector<std::vector<const TokenRow*>> train_batches;
+};
+
+struct EvalLosses {
+  std::optional<double> before;
+  std::optional<double> after;
+};
+
+Result<std::shared_ptr<Model>> LoadModel(const TrainOptions& options) {
+  LoadOptions load;
+  WEFT_TRY_ASSIGN(load.device, ParseDevice(options.model.device));
+  WEFT_TRY_ASSIGN(load.dtype, ParseComputeType(options.model.dtype));
+  load.trainable = options.full;
+  if (options.has_init_seed) load.init_seed = options.init_seed;
+  if (options.model.threads > 0) at::set_num_threads(options.model.threads);
+  return Model::Load(options.model.model, load);
+}
+
+Result<TokenRows> ReadTokens(const TrainOptions& options, const std::string& path,
+                             const Model& model) {
+  WEFT_TRY_ASSIGN(const std::unique_ptr<Tokenizer> tokenizer, Tokenizer::Load(options.model.model));
+  WEFT_TRY(CheckTokenizerFits(*tokenizer, model.config(), options.model.model));
+  WEFT_TRY_ASSIGN(const std::vector<Row> rows, ReadRows(path, options.max_rows));
+  TokenizeOptions tokenize;
+  const int64_t context = model.config().max_positions;
+  tokenize.max_len = options.training.max_len > 0 ? options.training.max_len : context;
+  if (tokenize.max_len > context) {
+    return InvalidArgument(
+        Str("[train] --max-len is ", tokenize.max_len, ", the model's context is ", context));
+  }
+  tokenize.long_rows = options.training.long_rows;
+  tokenize.chat = options.chat;
+  WEFT_TRY_ASSIGN(tokenize.chat_template, ChooseChatTemplate(options.chat_template, *tokenizer));
+  Result<TokenRows> tokens = TokenizeRows(rows, *tokenizer, tokenize);
+  if (!tokens.ok()) return tokens.status().Within(path);
+  std::cerr << path << ": " << tokens->summary.Text(tokenize.max_len) << "\n";
+  return tokens;
+}
+
+Status CheckFixedRows(const std::vector<FixedBatch>& batches, const Model& model) {
+  for (const FixedBatch& batch : batches) {
+    for (const TokenRow& row : batch.rows) {
+      if (static_cast<int64_t>(row.ids.size()) > model.config().max_positions) {
+        return InvalidArgument(Str("[data] a batch has a row of ", row.ids.size(),
+                                   " tokens, the model's context is ",
+                                   model.config().max_positions));
+      }
+    }
+  }
+  return OkStatus();
+}
+
+Status ReadFixed(const TrainOptions& options, const Model& model, Rows& rows) {
+  WEFT_TRY_ASSIGN(rows.fixed, ReadFixedBatches(options.batches, model.config().vocab_size));
+  WEFT_TRY(CheckFixedRows(rows.fixed, model));
+  for (const FixedBatch& batch : rows.fixed) {
+    if (batch.split == "eval") {
+      rows.eval.rows.insert(rows.eval.rows.end(), batch.rows.begin(), batch.rows.end());
+      continue;
+    }
+    std::vector<const TokenRow*> pointers;
+    for (const TokenRow& row : batch.rows) pointers.push_back(&row);
+    rows.train_batches.push_back(std::move(pointers));
+  }
+  if (rows.train_batches.empty()) {
+    return InvalidArgument("[data] " + options.batches + ": no batch of split \"train\"");
+  }
+  return OkStatus();
+}
+
+Result<std::unique_ptr<Rows>> ReadAllRows(const TrainOptions& options, const Model& model) {
+  auto rows = std::make_unique<Rows>();
+  if (options.data.empty() == options.batches.empty()) {
+    return InvalidArgument("[train] wanted one of --data and --batches");
+  }
+  if (!options.batches.empty()) {
+    WEFT_TRY(ReadFixed(options, model, *rows));
+  } else {
+    WEFT_TRY_ASSIGN(rows->train, ReadTokens(options, options.data, model));
+  }
+  if (!options.eval_data.empty()) {
+    WEFT_TRY_ASSIGN(rows->eval, ReadTokens(options, options.eval_data, model));
+  }
+  return rows;
+}
+
+Result<AdapterState> StartOf(const TrainOptions& options, const Model& model) {
+  if (!options.adapter_init.empty()) {
+    WEFT_TRY_ASSIGN(PeftFolder folder, ReadPeft(options.adapter_init, model.sites()));
+    return std::move(folder.state);
+  }
+  AdapterSpec spec = options.spec;
+  spec.alpha = options.alpha > 0 ? options.alpha : 2.0 * static_cast<double>(spec.rank);
+  if (spec.target_modules.empty()) spec.target_modules = {"all-linear"};
+  WEFT_TRY_ASSIGN(const Adapter* method, FindAdapter(spec.method));
+  WEFT_TRY(method->CheckSpec(spec));
+  WEFT_TRY_ASSIGN(const std::vector<LinearSite> sites, MatchSites(spec, model.sites()));
+  const std::vector<std::string> capped = CapRanks(spec, sites);
+  if (!capped.empty()) {
+    std::cerr << "notice: the rank of " << capped.size() << " layers is capped at min(in, out), "
+              << "e.g. " << capped[0] << " at " << RankFor(spec, capped[0]) << "\n";
+  }
+  return method->Init(spec, sites, options.seed);
+}
+
+Result<std::optional<double>> EvalLoss(const TrainOptions& options, const Model& model,
+                                       const Rows& rows, const AdapterState& state) {
+  std::optional<double> loss;
+  if (rows.eval.rows.empty()) return loss;
+  AdapterBinding binding;
+  if (!options.full) {
+    const at::NoGradGuard no_grad;
+    WEFT_TRY_ASSIGN(std::vector<Factors> factors, FactorsFor(model, state));
+    binding.push_back(std::move(factors));
+  }
+  JobControl control;
+  WEFT_TRY_ASSIGN(const RowsLoss total, EvaluateRows(model, binding, rows.eval.rows,
+                                                     options.training.batch_size, control));
+  loss = total.loss;
+  return loss;
+}
+
+Result<TrainOutput> RunTraining(const TrainOptions& options, const Model& model, Rows& rows,
+                                AdapterState start) {
+  TrainInput input;
+  input.rows = rows.train.rows;
+  input.fixed_batches = rows.train_batches;
+  input.training = options.training;
+  input.start = std::move(start);
+  input.full = options.full;
+  input.seed = options.seed;
+  input.on_notice = [](const std::string& text) { std::cerr << text << "\n"; };
+  Progress progress("train", 0);
+  input.on_step = [&](const StepReport& report) {
+    progress.Line(std::cerr,
+                  Str("step ", report.step, "/", report.num_steps, "  loss ", report.loss,
+                      "  grad ", report.grad_norm, "  lr ", report.lr, "  tokens ", report.tokens));
+  };
+  JobControl control;
+  return Train(model, std::move(input), control);
+}
+
+Status WriteResult(const TrainOptions& options, const Model& model, const TrainOutput& output) {
+  if (options.full) return WriteModelFolder(model.AllWeights(), options.model.model, options.out);
+  return WritePeft(output.state, options.out,
+                   {.base_model = options.model.model,
+                    .fan_in_fan_out = model.config().family == ModelFamily::kGpt2});
+}
+
+void Print(const TrainOptions& options, const TrainOutput& output, const EvalLosses& eval) {
+  nlohmann::json json = {
+      {"steps", output.steps.size()},           {"train_loss", output.train_loss},
+      {"num_examples", output.num_examples},    {"label_tokens", output.label_tokens},
+      {"micro_batch", output.micro_batch_rows}, {"out", options.out}};
+  json["step_loss"] = nlohmann::json::array();
+  json["grad_norm"] = nlohmann::json::array();
+  for (const StepReport& step : output.steps) {
+    json["step_loss"].push_back(step.loss);
+    json["grad_norm"].push_back(step.grad_norm);
+  }
+  if (eval.before) json["eval_loss_before"] = *eval.before;
+  if (eval.after) json["eval_loss_after"] = *eval.after;
+  if (options.json) {
+    std::cout << json.dump() << "\n";
+    return;
+  }
+  std::cout << "mean loss " << output.train_loss << " over " << output.steps.size() << " steps";
+  if (eval.after) std::cout << "; evaluation loss " << *eval.before << " → " << *eval.after;
+  std::cout << "\nwritten to " << options.out << "\n";
+}
+
+Status Run(TrainOptions options) {
+  options.training.packing = !options.no_packing;
+  options.training.dtype = options.model.dtype;
+  WEFT_TRY(CheckTraining(options.training));
+  WEFT_TRY_ASSIGN(const std::shared_ptr<Model> model, LoadModel(options));
+  WEFT_TRY_ASSIGN(const std::unique_ptr<Rows> rows, ReadAllRows(options, *model));
+  AdapterState start;
+  if (!options.full) {
+    WEFT_TRY_ASSIGN(start, StartOf(options, *model));
+  }
+  EvalLosses eval;
+  WEFT_TRY_ASSIGN(eval.before, EvalLoss(options, *model, *rows, start));
+  WEFT_TRY_ASSIGN(const TrainOutput output, RunTraining(options, *model, *rows, start));
+  WEFT_TRY_ASSIGN(eval.after, EvalLoss(options, *model, *rows, output.state));
+  WEFT_TRY(WriteResult(options, *model, output));
+  Print(options, output, eval);
+  return OkStatus();
+}
+
+void AddAdapterOptions(CLI::App& app, TrainOptions& options) {
+  app.add_option("--adapter-init", options.adapter_init, "PEFT folder to start from");
+  app.add_option("--rank", options.spec.rank, "of a fresh adapter")->capture_default_str();
+  app.add_option("--alpha", options.alpha, "of a fresh adapter (default: twice the rank)");
+  app.add_option("--target-modules", options.spec.target_modules,
+                 "layer names, or all-linear (default)")
+      ->delimiter(',');
+  app.add_option("--target-regex", options.spec.target_regex,
+                 "one expression that matches whole layer paths, instead of names");
+  app.add_option("--exclude-modules", options.spec.exclude_modules, "layers left out")
+      ->delimiter(',');
+  app.add_flag("--rslora", options.spec.rslora, "scaling alpha/√rank");
+  app.add_option("--dropout", options.spec.dropout, "on the adapters' input");
+}
+
+void AddTrainingOptions(CLI::App& app, TrainOptions& options) {
+  LocalTraining& training = options.training;
+  app.add_option("--lr", training.lr, "learning rate")->capture_default_str();
+  app.add_option("--weight-decay", training.weight_decay, "AdamW's")->capture_default_str();
+  app.add_option("--grad-clip", training.grad_clip, "largest gradient norm (0: none)");
+  app.add_option("--schedule", training.schedule, "constant, linear or cosine")
+      ->capture_default_str();
+  app.add_option("--warmup", training.warmup_steps, "steps of rising learning rate");
+  app.add_option("--steps", training.local_steps, "optimiser steps (0: by --epochs)");
+  app.add_option("--epochs", training.local_epochs, "passes over the rows")->capture_default_str();
+  app.add_option("--batch", training.batch_size, "rows per optimiser step")->capture_default_str();
+  app.add_option("--micro-batch", training.micro_batch_size,
+                 "rows per forward pass (0: planned from memory)");
+  app.add_option("--max-len", training.max_len, "tokens of a row (default: the model's context)");
+  app.add_option("--long-rows", training.long_rows, "cut or drop")->capture_default_str();
+  app.add_option("--row-order", training.row_order, "shuffle or file")->capture_default_str();
+  app.add_option("--objective", training.objective, "sft or fedprox")->capture_default_str();
+  app.add_flag("--no-packing", options.no_packing, "pad rows instead of packing them");
+  app.add_flag("--checkpointing", training.gradient_checkpointing,
+               "recompute layers to save memory");
+}
+
+}  // namespace
+
+Action SetUpTrain(CLI::App& app) {
+  const auto options = std::make_shared<TrainOptions>();
+  AddModelOptions(app, options->model, false);
+  app.add_option("--data", options->data, "JSONL rows to train on");
+  app.add_option("--batches", options->batches,
+                 "JSONL of ready batches (split, input_ids, labels), taken in order");
+  app.add_option("--eval-data", options->eval_data, "JSONL rows for the loss before and after");
+  app.add_option("--max-rows", options->max_rows, "rows from the beginning (0: all)");
+  app.add_option("--out", options->out, "folder to write")->required();
+  AddAdapterOptions(app, *options);
+  AddTrainingOptions(app, *options);
+  app.add_flag("--chat", options->chat, "prompt rows through the chat template");
+  app.add_option("--chat-template", options->chat_template,
+                 "template by name, where the folder's is unknown");
+  app.add_option("--seed", options->seed, "of fresh factors, row order and dropout")
+      ->capture_default_str();
+  app.add_flag("--full", options->full, "train the model's own weights; --out is a model folder");
+  CLI::Option* init_seed = app.add_option("--init-seed", options->init_seed,
+                                          "--full without weights: random ones from this seed");
+  app.add_flag("--json", options->json, "one JSON object, last on stdout");
+  return [options, init_seed] {
+    options->has_init_seed = init_seed->count() > 0;
+    return Run(*options);
+  };
+}
+
+}  // namespace weft::cli

@@ -15,8 +15,8 @@ struct GenerateOptions {
   double temperature = 0;  // 0: always the most likely token
   double top_p = 1;        // of the probability, the most likely tokens first, that stays in play
   uint64_t seed = 0;
-  std::vector<int64_t>
-      stop_ids;  // ends before max_new_tokens; the stop token is part of the result
+  /// Any of them ends it before max_new_tokens and is part of the result.
+  std::vector<int64_t> stop_ids = {};
 };
 
 /// Called with each new token; false ends the generation.

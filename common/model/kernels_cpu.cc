@@ -1,0 +1,333 @@
+// Fused loops over rows for the parts between the products: each reads its inputs once, keeps its
+// temporaries in registers and computes in float32 whatever the storage.
+
+#include "common/model/kernels_cpu.h"
+
+#include <cmath>
+#include <vector>
+
+#include "common/base/check.h"
+#include "common/model/cpu_vector.h"
+
+namespace weft::cpu {
+namespace {
+
+// Elements one thread should have before a second one is worth waking.
+constexpr int64_t kGrain = 16384;
+
+int64_t RowGrain(int64_t columns) {
+  return std::max<int64_t>(1, kGrain / std::max<int64_t>(1, columns));
+}
+
+// ---- RMSNorm ----
+
+template <typename T>
+WEFT_INLINE float MeanSquare(const T* x, int64_t columns) {
+  float sum = 0;
+  for (int64_t i = 0; i < columns; ++i) {
+    const float value = Load(x[i]);
+    sum += value * value;
+  }
+  return sum / static_cast<float>(columns);
+}
+
+template <typename T>
+WEFT_INLINE void ScaleRow(const T* x, const T* w, float rstd, int64_t columns, T* y) {
+  for (int64_t i = 0; i < columns; ++i) Store(y[i], Load(x[i]) * rstd * Load(w[i]));
+}
+
+// dx += rstd·(dy·w − x̂·mean(dy·w·x̂)).
+template <typename T>
+WEFT_INLINE void NormBackwardRow(const T* x, const T* w, const T* dy, float rstd, int64_t columns,
+                                 T* dx) {
+  float along = 0;
+  for (int64_t i = 0; i < columns; ++i) along += Load(dy[i]) * Load(w[i]) * Load(x[i]);
+  const float back = along * rstd * rstd / static_cast<float>(columns);
+  for (int64_t i = 0; i < columns; ++i) {
+    Store(dx[i], Load(dx[i]) + rstd * (Load(dy[i]) * Load(w[i]) - Load(x[i]) * back));
+  }
+}
+
+struct NormRows {
+  int64_t begin, end, columns;
+  float eps;
+};
+
+template <typename T>
+WEFT_INLINE void NormLoop(const NormRows& rows, const T* x, const T* w, T* y, float* rstd,
+                          bool known) {
+  for (int64_t r = rows.begin; r < rows.end; ++r) {
+    const T* const row = x + r * rows.columns;
+    if (!known) rstd[r] = 1.0F / std::sqrt(MeanSquare(row, rows.columns) + rows.eps);
+    ScaleRow(row, w, rstd[r], rows.columns, y + r * rows.columns);
+  }
+}
+WEFT_MULTIVERSION void NormLoopOf(const NormRows& rows, const float* x, const float* w, float* y,
+                                  float* rstd, bool known) {
+  NormLoop(rows, x, w, y, rstd, known);
+}
+WEFT_MULTIVERSION void NormLoopOf(const NormRows& rows, const uint16_t* x, const uint16_t* w,
+                                  uint16_t* y, float* rstd, bool known) {
+  NormLoop(rows, x, w, y, rstd, known);
+}
+
+template <typename T>
+WEFT_INLINE void NormBackwardLoop(const NormRows& rows, const T* x, const T* w, const T* dy,
+                                  const float* rstd, T* dx) {
+  for (int64_t r = rows.begin; r < rows.end; ++r) {
+    const int64_t at = r * rows.columns;
+    NormBackwardRow(x + at, w, dy + at, rstd[r], rows.columns, dx + at);
+  }
+}
+WEFT_MULTIVERSION void NormBackwardLoopOf(const NormRows& rows, const float* x, const float* w,
+                                          const float* dy, const float* rstd, float* dx) {
+  NormBackwardLoop(rows, x, w, dy, rstd, dx);
+}
+WEFT_MULTIVERSION void NormBackwardLoopOf(const NormRows& rows, const uint16_t* x,
+                                          const uint16_t* w, const uint16_t* dy, const float* rstd,
+                                          uint16_t* dx) {
+  NormBackwardLoop(rows, x, w, dy, rstd, dx);
+}
+
+// ---- rotation ----
+
+struct RotateRows {
+  int64_t begin, end;
+  int64_t heads, half, stride;  // heads turned, D/2, features of a token
+  int64_t first;
+  float sign;  // −1 turns back
+  const int64_t* positions;
+  const float* cos;
+  const float* sin;
+};
+
+template <typename T>
+WEFT_INLINE void RotateLoop(const RotateRows& rows, T* data) {
+  for (int64_t n = rows.begin; n < rows.end; ++n) {
+    const int64_t at = (rows.positions[n] - rows.first) * rows.half;
+    const float* const cos = rows.cos + at;
+    const float* const sin = rows.sin + at;
+    T* x = data + n * rows.stride;
+    for (int64_t h = 0; h < rows.heads; ++h, x += 2 * rows.half) {
+      for (int64_t i = 0; i < rows.half; ++i) {
+        const float a = Load(x[i]), b = Load(x[i + rows.half]), s = sin[i] * rows.sign;
+        Store(x[i], a * cos[i] - b * s);
+        Store(x[i + rows.half], b * cos[i] + a * s);
+      }
+    }
+  }
+}
+WEFT_MULTIVERSION void RotateLoopOf(const RotateRows& rows, float* data) { RotateLoop(rows, data); }
+WEFT_MULTIVERSION void RotateLoopOf(const RotateRows& rows, uint16_t* data) {
+  RotateLoop(rows, data);
+}
+
+// ---- SwiGLU ----
+
+template <typename T>
+WEFT_INLINE void SwiGluLoop(int64_t begin, int64_t end, int64_t inner, const T* up, T* s) {
+  for (int64_t r = begin; r < end; ++r) {
+    const T* const g = up + r * 2 * inner;
+    const T* const u = g + inner;
+    T* const y = s + r * inner;
+    for (int64_t i = 0; i < inner; ++i) {
+      const float gate = Load(g[i]);
+      Store(y[i], gate / (1.0F + Exp(-gate)) * Load(u[i]));
+    }
+  }
+}
+WEFT_MULTIVERSION void SwiGluLoopOf(int64_t begin, int64_t end, int64_t inner, const float* up,
+                                    float* s) {
+  SwiGluLoop(begin, end, inner, up, s);
+}
+WEFT_MULTIVERSION void SwiGluLoopOf(int64_t begin, int64_t end, int64_t inner, const uint16_t* up,
+                                    uint16_t* s) {
+  SwiGluLoop(begin, end, inner, up, s);
+}
+
+// s = g·σ·u: dg = ds·u·σ·(1 + g·(1 − σ)), du = ds·g·σ.
+template <typename T>
+WEFT_INLINE void SwiGluBackwardLoop(int64_t begin, int64_t end, int64_t inner, T* up, T* ds) {
+  for (int64_t r = begin; r < end; ++r) {
+    T* const g = up + r * 2 * inner;
+    T* const u = g + inner;
+    T* const d = ds + r * inner;
+    for (int64_t i = 0; i < inner; ++i) {
+      const float gate = Load(g[i]), value = Load(u[i]), out = Load(d[i]);
+      const float sigma = 1.0F / (1.0F + Exp(-gate));
+      const float active = gate * sigma;
+      Store(g[i], out * value * sigma * (1.0F + gate * (1.0F - sigma)));
+      Store(u[i], out * active);
+      Store(d[i], active * value);
+    }
+  }
+}
+WEFT_MULTIVERSION void SwiGluBackwardLoopOf(int64_t begin, int64_t end, int64_t inner, float* up,
+                                            float* ds) {
+  SwiGluBackwardLoop(begin, end, inner, up, ds);
+}
+WEFT_MULTIVERSION void SwiGluBackwardLoopOf(int64_t begin, int64_t end, int64_t inner, uint16_t* up,
+                                            uint16_t* ds) {
+  SwiGluBackwardLoop(begin, end, inner, up, ds);
+}
+
+// ---- cross-entropy ----
+
+struct LossRows {
+  int64_t begin, end, vocabulary;
+  const int64_t* labels;
+  bool with_gradient;
+};
+
+template <typename T>
+WEFT_INLINE void LossLoop(const LossRows& rows, T* logits, double* losses) {
+  for (int64_t r = rows.begin; r < rows.end; ++r) {
+    T* const row = logits + r * rows.vocabulary;
+    float largest = Load(row[0]);
+    for (int64_t i = 0; i < rows.vocabulary; ++i) {
+      const float value = Load(row[i]);
+      largest = value > largest ? value : largest;
+    }
+    float sum = 0;
+    for (int64_t i = 0; i < rows.vocabulary; ++i) sum += Exp(Load(row[i]) - largest);
+    const float lse = largest + std::log(sum);
+    const int64_t label = rows.labels[r];
+    losses[r] = static_cast<double>(lse - Load(row[label]));
+    if (!rows.with_gradient) continue;
+    const float label_p = Exp(Load(row[label]) - lse);
+    for (int64_t i = 0; i < rows.vocabulary; ++i) Store(row[i], Exp(Load(row[i]) - lse));
+    Store(row[label], label_p - 1.0F);
+  }
+}
+WEFT_MULTIVERSION void LossLoopOf(const LossRows& rows, float* logits, double* losses) {
+  LossLoop(rows, logits, losses);
+}
+WEFT_MULTIVERSION void LossLoopOf(const LossRows& rows, uint16_t* logits, double* losses) {
+  LossLoop(rows, logits, losses);
+}
+
+// Calls `body` with a null pointer of the element type of x.
+template <typename Body>
+void ForElement(const at::Tensor& x, const Body& body) {
+  if (x.scalar_type() == at::kFloat) {
+    body(static_cast<float*>(nullptr));
+  } else {
+    body(static_cast<uint16_t*>(nullptr));
+  }
+}
+
+at::Tensor NormWith(const Norm& norm, const at::Tensor& x_NE, const at::Tensor& rstd_N1,
+                    bool known) {
+  at::Tensor y_NE = at::empty_like(x_NE);
+  const int64_t columns = x_NE.size(1);
+  ForElement(x_NE, [&]<typename T>(T*) {
+    const T* const x = DataOf<T>(x_NE);
+    const T* const w = DataOf<T>(norm.weight_E);
+    T* const y = MutableDataOf<T>(y_NE);
+    float* const rstd = MutableDataOf<float>(rstd_N1);
+    at::parallel_for(0, x_NE.size(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
+      NormLoopOf({begin, end, columns, static_cast<float>(norm.eps)}, x, w, y, rstd, known);
+    });
+  });
+  return y_NE;
+}
+
+}  // namespace
+
+bool Handles(const at::Tensor& x) {
+  return x.is_cpu() && x.is_contiguous() &&
+         (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16);
+}
+
+at::Tensor RmsNormForward(const Norm& norm, const at::Tensor& x_NE, at::Tensor* rstd_N1) {
+  *rstd_N1 = at::empty({x_NE.size(0), 1}, at::kFloat);
+  return NormWith(norm, x_NE, *rstd_N1, false);
+}
+
+at::Tensor RmsNormAgain(const Norm& norm, const at::Tensor& x_NE, const at::Tensor& rstd_N1) {
+  return NormWith(norm, x_NE, rstd_N1, true);
+}
+
+void RmsNormBackward(const Norm& norm, const at::Tensor& x_NE, const at::Tensor& rstd_N1,
+                     const at::Tensor& dy_NE, const at::Tensor& dx_NE) {
+  WEFT_CHECK(dy_NE.is_contiguous() && dx_NE.is_contiguous());
+  const int64_t columns = x_NE.size(1);
+  ForElement(x_NE, [&]<typename T>(T*) {
+    const T* const x = DataOf<T>(x_NE);
+    const T* const w = DataOf<T>(norm.weight_E);
+    const T* const dy = DataOf<T>(dy_NE);
+    T* const dx = MutableDataOf<T>(dx_NE);
+    const float* const rstd = DataOf<float>(rstd_N1);
+    at::parallel_for(0, x_NE.size(0), RowGrain(columns), [&](int64_t begin, int64_t end) {
+      NormBackwardLoopOf({begin, end, columns, 0}, x, w, dy, rstd, dx);
+    });
+  });
+}
+
+void Rotate(const RopeTable& table, const at::Tensor& positions_N, const HeadLayout& layout,
+            bool inverse, const at::Tensor& qkv_NC) {
+  RotateRows rows{};
+  rows.heads = layout.heads + layout.kv_heads;
+  rows.half = layout.head_dim / 2;
+  rows.stride = layout.features();
+  rows.first = table.first;
+  rows.sign = inverse ? -1.0F : 1.0F;
+  rows.positions = DataOf<int64_t>(positions_N);
+  rows.cos = DataOf<float>(table.cos_TP);
+  rows.sin = DataOf<float>(table.sin_TP);
+  ForElement(qkv_NC, [&]<typename T>(T*) {
+    T* const data = MutableDataOf<T>(qkv_NC);
+    at::parallel_for(0, qkv_NC.size(0), RowGrain(rows.stride), [&](int64_t begin, int64_t end) {
+      RotateRows own = rows;
+      own.begin = begin;
+      own.end = end;
+      RotateLoopOf(own, data);
+    });
+  });
+}
+
+at::Tensor SwiGluForward(const at::Tensor& up_NG) {
+  const int64_t inner = up_NG.size(1) / 2;
+  at::Tensor s_NF = at::empty({up_NG.size(0), inner}, up_NG.options());
+  ForElement(up_NG, [&]<typename T>(T*) {
+    const T* const up = DataOf<T>(up_NG);
+    T* const s = MutableDataOf<T>(s_NF);
+    at::parallel_for(0, up_NG.size(0), RowGrain(inner),
+                     [&](int64_t begin, int64_t end) { SwiGluLoopOf(begin, end, inner, up, s); });
+  });
+  return s_NF;
+}
+
+void SwiGluBackward(const at::Tensor& up_NG, const at::Tensor& ds_NF) {
+  WEFT_CHECK(ds_NF.is_contiguous());
+  const int64_t inner = up_NG.size(1) / 2;
+  ForElement(up_NG, [&]<typename T>(T*) {
+    T* const up = MutableDataOf<T>(up_NG);
+    T* const ds = MutableDataOf<T>(ds_NF);
+    at::parallel_for(0, up_NG.size(0), RowGrain(inner), [&](int64_t begin, int64_t end) {
+      SwiGluBackwardLoopOf(begin, end, inner, up, ds);
+    });
+  });
+}
+
+double CrossEntropySum(const at::Tensor& logits_LV, const at::Tensor& labels_L,
+                       bool with_gradient) {
+  const int64_t count = logits_LV.size(0), vocabulary = logits_LV.size(1);
+  const int64_t* const labels = DataOf<int64_t>(labels_L);
+  for (int64_t r = 0; r < count; ++r) {
+    TORCH_CHECK(labels[r] >= 0 && labels[r] < vocabulary, "label ", labels[r],
+                " is outside the vocabulary of ", vocabulary);
+  }
+  std::vector<double> losses(static_cast<size_t>(count));
+  ForElement(logits_LV, [&]<typename T>(T*) {
+    T* const logits = MutableDataOf<T>(logits_LV);
+    at::parallel_for(0, count, RowGrain(vocabulary), [&](int64_t begin, int64_t end) {
+      LossLoopOf({begin, end, vocabulary, labels, with_gradient}, logits, losses.data());
+    });
+  });
+  double sum = 0;
+  for (double loss : losses) sum += loss;
+  return sum;
+}
+
+}  // namespace weft::cpu

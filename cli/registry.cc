@@ -9,11 +9,17 @@ namespace weft::cli {
 namespace {
 
 constexpr std::array kCommands = {
+    Command{"init", "write a federation's files: server, keys, one join file per site", SetUpInit},
     Command{"train", "train one site alone: an adapter, or with --full the whole model", SetUpTrain},
     Command{"eval", "loss and perplexity of a model on a data file", SetUpEval},
     Command{"generate", "continue a prompt", SetUpGenerate},
+    Command{"adapter inspect", "what an adapter is: layers, ranks, norms", SetUpAdapterInspect},
+    Command{"adapter export", "a run's or block's adapter as a PEFT folder", SetUpAdapterExport},
+    Command{"adapter import", "a PEFT folder as an adapter block", SetUpAdapterImport},
+    Command{"adapter merge", "fold an adapter into its model, as a model folder", SetUpAdapterMerge},
     Command{"bench train", "time LoRA training steps", SetUpBenchTrain},
     Command{"bench merge", "time the merge of one round", SetUpBenchMerge},
+    Command{"bench round", "time rounds without training over CURVE", SetUpBenchRound},
     Command{"keys new", "make a CURVE key pair", SetUpKeysNew},
     Command{"keys show", "print the public key of a key file", SetUpKeysShow},
     Command{"keys allow", "put a site's public key on the allow-list", SetUpKeysAllow},

@@ -5,12 +5,18 @@
 
 namespace weft::cli {
 
+Action SetUpAdapterExport(CLI::App& app);
+Action SetUpAdapterImport(CLI::App& app);
+Action SetUpAdapterInspect(CLI::App& app);
+Action SetUpAdapterMerge(CLI::App& app);
 Action SetUpBenchMerge(CLI::App& app);
+Action SetUpBenchRound(CLI::App& app);
 Action SetUpBenchTrain(CLI::App& app);
 Action SetUpConfigReference(CLI::App& app);
 Action SetUpConfigShow(CLI::App& app);
 Action SetUpEval(CLI::App& app);
 Action SetUpGenerate(CLI::App& app);
+Action SetUpInit(CLI::App& app);
 Action SetUpKeysAllow(CLI::App& app);
 Action SetUpKeysList(CLI::App& app);
 Action SetUpKeysNew(CLI::App& app);

@@ -3,7 +3,7 @@
 # Ends with ctest's own summary. Variables of scripts/setup.sh apply; WEFT_SKIP_ASAN=1 leaves the sanitizer pass out.
 set -euo pipefail
 cd "$(dirname "$0")"
-scripts/setup.sh
+scripts/setup.sh --tests
 jobs="$(nproc)"
 if [ "${WEFT_SKIP_ASAN:-}" != 1 ]; then
   echo "test: core tests under AddressSanitizer and UndefinedBehaviorSanitizer"

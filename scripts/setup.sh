@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Makes a fresh Debian 12 or Ubuntu 24.04 ready and builds Weft: packages, LibTorch, configure, build. Safe and quick to repeat.
 #
-#   scripts/setup.sh            packages, LibTorch, the release build
+#   scripts/setup.sh            packages, LibTorch, the release build of the programs
+#   scripts/setup.sh --tests    the same and the tests
 #   scripts/setup.sh --core     packages and the torch-free core only
 #   scripts/setup.sh --no-build everything but the build
 #
@@ -16,12 +17,13 @@ cd "$(dirname "$0")/.."
 say() { printf 'setup: %s\n' "$*"; }
 die() { printf 'setup: error: %s\n' "$*" >&2; exit 1; }
 
-mode=release build=yes
+mode=release build=yes targets=(weft weft-aggregator weft-client weft-sim)
 for word in "$@"; do
   case "$word" in
-    --core) mode=core ;;
+    --core) mode=core targets=() ;;
+    --tests) targets=() ;;
     --no-build) build=no ;;
-    *) die "unknown option $word (wanted --core or --no-build)" ;;
+    *) die "unknown option $word (wanted --tests, --core or --no-build)" ;;
   esac
 done
 
@@ -85,5 +87,5 @@ elif [ ! -e "build/$mode/CMakeCache.txt" ]; then
   cmake --preset "$mode" >/dev/null
 fi
 say "building build/$mode with $jobs jobs"
-cmake --build "build/$mode" -j "$jobs" -- --quiet
+cmake --build "build/$mode" -j "$jobs" ${targets[@]+--target "${targets[@]}"} -- --quiet
 say "done: binaries are in build/$mode/bin"

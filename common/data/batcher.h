@@ -18,7 +18,7 @@ class Batcher {
     int64_t batch_size = 8;
     std::string row_order = "shuffle";  // each pass over the rows in an order of its own; "file"
     uint64_t seed = 1;                  // the orders depend on seed, client, round and pass
-    std::string client;
+    std::string client = {};
     uint64_t round = 0;
   };
 

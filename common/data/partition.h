@@ -16,7 +16,7 @@ struct PartitionOptions {
   std::string kind = "iid";
   int64_t clients = 0;
   uint64_t seed = 1;
-  std::string field;             // for "dirichlet" and "field"; "shard" sorts by it if given
+  std::string field = {};        // for "dirichlet" and "field"; "shard" sorts by it if given
   double dirichlet_alpha = 0.5;  // small: each client sees few of the field's values
   int64_t shards_per_client = 2;
 };

@@ -13,6 +13,7 @@ constexpr std::array kCommands = {
     Command{"train", "train one site alone: an adapter, or with --full the whole model", SetUpTrain},
     Command{"eval", "loss and perplexity of a model on a data file", SetUpEval},
     Command{"generate", "continue a prompt", SetUpGenerate},
+    Command{"tokenize", "JSONL {\"text\"} on stdin to arrays of ids", SetUpTokenize},
     Command{"adapter inspect", "what an adapter is: layers, ranks, norms", SetUpAdapterInspect},
     Command{"adapter export", "a run's or block's adapter as a PEFT folder", SetUpAdapterExport},
     Command{"adapter import", "a PEFT folder as an adapter block", SetUpAdapterImport},

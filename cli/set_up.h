@@ -29,6 +29,7 @@ Action SetUpRunsShow(CLI::App& app);
 Action SetUpRunsStop(CLI::App& app);
 Action SetUpRunsTail(CLI::App& app);
 Action SetUpRunsVerify(CLI::App& app);
+Action SetUpTokenize(CLI::App& app);
 Action SetUpTrain(CLI::App& app);
 Action SetUpVersion(CLI::App& app);
 

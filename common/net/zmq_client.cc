@@ -1,6 +1,7 @@
 #include "common/net/zmq_client.h"
 
 #include <algorithm>
+#include <cerrno>
 
 #include <zmq.h>
 
@@ -141,6 +142,8 @@ class ZmqClient::Impl {
                                          " does not speak CURVE as an aggregator does: is this the "
                                          "right address?")));
       case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
+        // Closed by the other end; a handshake that only took too long says nothing about keys.
+        if (event.value != EPIPE && event.value != ECONNRESET) return;
         if (++failures_ < kFailuresBeforeRefusal) return;
         return Gone(PermissionDenied(
             Str("[net] ", endpoint_, " closed the link during the handshake ", failures_,

@@ -7,13 +7,12 @@
 #include <map>
 #include <set>
 
-#include <netinet/in.h>
-#include <sys/socket.h>
 #include <zmq.h>
 
 #include "common/base/check.h"
 #include "common/base/limits.h"
 #include "common/base/str.h"
+#include "common/net/connection_watch.h"
 #include "common/net/zap.h"
 #include "common/net/zmq_socket.h"
 
@@ -29,17 +28,9 @@ constexpr int kBacklog = 512;
 constexpr int kQueueOut = 256;
 constexpr int kQueueIn = 2 * static_cast<int>(limits::kChunksInFlightMax);
 constexpr Nanos kRereadEvery = std::chrono::seconds(1);
+constexpr Nanos kLookEvery = std::chrono::milliseconds(250);
 constexpr Nanos kLastWords = std::chrono::seconds(1);
 constexpr size_t kTombsMax = 4 * limits::kPeersMax;
-
-// Address and port of a connection's other end: tells whether a descriptor still is that
-// connection.
-std::string RemoteOf(int fd) {
-  sockaddr_storage address{};
-  socklen_t size = sizeof(address);
-  if (fd < 0 || getpeername(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0) return {};
-  return {reinterpret_cast<const char*>(&address), size};
-}
 
 struct Connection {
   ClientId name;
@@ -58,12 +49,15 @@ class ZmqServer::Impl {
         allowed_(std::move(allowed)),
         context_(options.io_threads),
         zap_(context_, loop, allowed_.list(), [this](const std::string& key) { OnRefused(key); }),
-        router_(context_, ZMQ_ROUTER) {
+        router_(context_, ZMQ_ROUTER),
+        watch_(options.untaken_bytes_max),
+        log_(options.log) {
     SetOptions(options);
   }
 
   ~Impl() {
     loop_.Cancel(reread_);
+    loop_.Cancel(look_);
     for (const TimerId timer : hang_ups_) loop_.Cancel(timer);
   }
 
@@ -81,6 +75,7 @@ class ZmqServer::Impl {
     monitor_source_.emplace(loop_, monitor_.socket(), [this](int budget) { RunMonitor(budget); });
     router_source_.emplace(loop_, router_, [this](int budget) { RunRouter(budget); });
     ScheduleReread();
+    ScheduleLook();
     return OkStatus();
   }
 
@@ -143,8 +138,31 @@ class ZmqServer::Impl {
   void ScheduleReread() {
     reread_ = loop_.At(loop_.Now() + kRereadEvery, [this] {
       if (allowed_.Reread()) CutRevoked();
+      ReportAllowList();
       ScheduleReread();
     });
+  }
+
+  void ScheduleLook() {
+    look_ = loop_.At(loop_.Now() + kLookEvery, [this] {
+      const size_t ended = watch_.HangUpFlooders();
+      if (ended > 0 && log_ != nullptr) {
+        log_->Warn("connections cut: too much sent without finishing a message",
+                   {{"connections", ended}});
+      }
+      ScheduleLook();
+    });
+  }
+
+  // One line when the file stops being readable, one when it is again.
+  void ReportAllowList() {
+    if (allowed_.problem() == reported_) return;
+    reported_ = allowed_.problem();
+    if (log_ == nullptr) return;
+    if (reported_.ok()) log_->Info("the allow-list can be read again");
+    if (!reported_.ok())
+      log_->Warn("the allow-list is not used as it is now; the last good one holds",
+                 {{"why", reported_}});
   }
 
   [[nodiscard]] bool Allowed(const Connection& connection) const {
@@ -175,13 +193,9 @@ class ZmqServer::Impl {
     if (receiver_ != nullptr) receiver_->OnPeerGone(name, why.Within(Str("[net] ", name)));
   }
 
-  // ROUTER has no call to end one connection. Shutting its descriptor down does it: libzmq sees the
-  // end of the stream. The other end's address is compared first, as the descriptor may belong to a
-  // later connection by now.
+  // ROUTER has no call to end one connection.
   static void HangUp(const Connection& connection) {
-    if (!connection.remote.empty() && RemoteOf(connection.fd) == connection.remote) {
-      shutdown(connection.fd, SHUT_RDWR);
-    }
+    weft::HangUp(connection.fd, connection.remote);
   }
 
   void RunRouter(int budget) {
@@ -193,6 +207,7 @@ class ZmqServer::Impl {
   }
 
   void OnMessage(zmq::Received& message) {
+    watch_.Took(message.fd, message.bytes);
     const std::string id(message.frames[0].view());
     if (tombs_.contains(id)) return;
     auto it = connections_.find(id);
@@ -251,7 +266,11 @@ class ZmqServer::Impl {
     for (int i = 0; i < budget; ++i) {
       const std::optional<zmq::MonitorEvent> event = monitor_.Next();
       if (!event) return;
-      if (event->event == ZMQ_EVENT_DISCONNECTED) OnDisconnected(event->value);
+      if (event->event == ZMQ_EVENT_ACCEPTED) watch_.Accepted(event->value);
+      if (event->event == ZMQ_EVENT_DISCONNECTED) {
+        watch_.Closed(event->value);
+        OnDisconnected(event->value);
+      }
     }
   }
 
@@ -289,14 +308,21 @@ class ZmqServer::Impl {
     tomb_order_.pop_front();
   }
 
-  void OnRefused(const std::string& key) { last_refused_ = key; }
+  // A refused client comes back again and again: one line for each key.
+  void OnRefused(const std::string& key) {
+    if (log_ == nullptr || refused_.size() >= limits::kPeersMax || !refused_.insert(key).second)
+      return;
+    log_->Warn("connection refused: its key is not on the allow-list",
+               {{"key_begins", key.substr(0, 8)}});
+  }
 
   EventLoop& loop_;
   WatchedAllowList allowed_;
   zmq::Context context_;
   ZapHandler zap_;
   zmq::Socket router_;
-  zmq::Monitor monitor_{context_, router_, ZMQ_EVENT_DISCONNECTED};
+  zmq::Monitor monitor_{context_, router_, ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_DISCONNECTED};
+  ConnectionWatch watch_;
   Receiver* receiver_ = nullptr;
   std::string endpoint_;
   std::map<std::string, Connection> connections_;  // by routing id
@@ -307,8 +333,11 @@ class ZmqServer::Impl {
   std::deque<std::string> tomb_order_;
   std::set<TimerId> hang_ups_;
   TimerId reread_;
+  TimerId look_;
   bool draining_ = false;
-  std::string last_refused_;
+  std::set<std::string> refused_;
+  Status reported_;
+  const log::Logger* log_;
   std::optional<zmq::SocketSource> monitor_source_;
   std::optional<zmq::SocketSource> router_source_;
 };

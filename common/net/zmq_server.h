@@ -7,6 +7,7 @@
 #include <string>
 
 #include "common/base/result.h"
+#include "common/log/log.h"
 #include "common/net/event_loop.h"
 #include "common/net/keys.h"
 #include "common/runtime/transport.h"
@@ -20,7 +21,9 @@ class ZmqServer : public Transport {
     KeyPair keys;
     std::filesystem::path allow_list;  // re-read while running; a revoked peer is cut within 2 s
     int io_threads = 1;
-    Nanos linger = Seconds(2);  // how long Close() lets queued messages leave
+    Nanos linger = Seconds(2);              // how long Close() lets queued messages leave
+    uint64_t untaken_bytes_max = 32 << 20;  // of one peer, received without finishing a message
+    const log::Logger* log = nullptr;       // who is refused, an allow-list that cannot be read
   };
 
   /// Binds. kInvalidArgument: not tcp; kAlreadyExists: the port is in use; kFailedPrecondition:

@@ -358,6 +358,31 @@ TEST_F(ZmqTransportTest, AMessageOfManySmallFramesCutsThePeer) {
   EXPECT_EQ(server_notes_.messages.size(), 1u);
 }
 
+TEST_F(ZmqTransportTest, APeerThatSendsMuchInWholeMessagesIsNotCut) {
+  const KeyPair alpha = Member("alpha");
+  auto server = ZmqServer::Bind(loop_, {.endpoint = "tcp://127.0.0.1:*",
+                                        .keys = CopyOf(server_keys_),
+                                        .allow_list = AllowFile(),
+                                        .untaken_bytes_max = 4 << 20});
+  ASSERT_TRUE(server.ok()) << server.status();
+  server_ = std::move(*server);
+  server_->SetReceiver(&server_notes_);
+  server_notes_.on_frames = [&](const ClientId&, const Frames&) { server_notes_.messages.clear(); };
+  Notes notes;
+  const auto client = StartClient(alpha, notes);
+  ASSERT_TRUE(SendWhenLinked(*client, "hello"));
+  const Blob chunk = Blob::Copy(std::string(limits::kChunkBytes, 'c'));
+  int sent = 0;
+  const Nanos two_looks_later = loop_.Now() + Seconds(0.6);
+  ASSERT_TRUE(Until([&] {
+    for (int i = 0; i < 4; ++i)
+      sent += client->Send(kAggregator, {Blob::Copy(std::string_view("c")), chunk}).ok();
+    return sent >= 64 && loop_.Now() > two_looks_later;
+  }));
+  EXPECT_TRUE(server_notes_.gone.empty());
+  EXPECT_TRUE(notes.gone.empty());
+}
+
 TEST_F(ZmqTransportTest, ARoutingIdThatSomeoneElseWouldLikeIsHarmless) {
   const KeyPair alpha = Member("alpha");
   const KeyPair beta = Member("beta");

@@ -35,7 +35,8 @@ std::optional<std::string> StopRequest(const std::filesystem::path& folder) {
   return reason.empty() ? "asked to stop" : reason;
 }
 
-Result<std::unique_ptr<ZmqServer>> Listen(EventLoop& loop, const ServerSettings& server) {
+Result<std::unique_ptr<ZmqServer>> Listen(EventLoop& loop, const ServerSettings& server,
+                                          const log::Logger& logger) {
   if (server.secret_key.empty()) {
     return InvalidArgument(
         "[server] secret_key: got none, wanted the server's .secret file; make one with `weft "
@@ -49,6 +50,7 @@ Result<std::unique_ptr<ZmqServer>> Listen(EventLoop& loop, const ServerSettings&
   ZmqServer::Options options;
   options.endpoint = server.bind;
   options.allow_list = server.allow_list;
+  options.log = &logger;
   WEFT_TRY_ASSIGN(options.keys, LoadSecretKey(server.secret_key));
   return ZmqServer::Bind(loop, std::move(options));
 }
@@ -111,7 +113,7 @@ Status RunAggregatorDaemon(AggregatorDaemon daemon) {
     RegisterServerEvaluation(table, std::move(evaluation));
   }
   ThreadExecutor executor(loop, table, 1);
-  WEFT_TRY_ASSIGN(const std::unique_ptr<ZmqServer> server, Listen(loop, settings.server));
+  WEFT_TRY_ASSIGN(const std::unique_ptr<ZmqServer> server, Listen(loop, settings.server, logger));
   logger.Info("listening", {{"endpoint", server->endpoint()}, {"run_folder", folder}});
   if (daemon.on_bound) daemon.on_bound(server->endpoint());
 

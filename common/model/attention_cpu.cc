@@ -19,10 +19,8 @@
 namespace weft::cpu {
 namespace {
 
-// Sixteen floats: one register, two or four, as the machine has it.
-typedef float Lane __attribute__((vector_size(64), aligned(4), may_alias));
-constexpr int64_t kLane = 16;
-constexpr int64_t kTile = 6;  // rows of C held in registers
+constexpr int64_t kBlockMax = 48;  // queries of a block
+constexpr int64_t kTile = 6;       // rows of C held in registers
 
 int64_t Padded(int64_t n) { return (n + kLane - 1) / kLane * kLane; }
 
@@ -37,13 +35,12 @@ template <int kRows>
 WEFT_INLINE void MultiplyTile(const Strided& A, const float* b, int64_t ldb, int64_t depth,
                               float* c, int64_t ldc, bool add) {
   Lane sum[kRows];
-  for (int i = 0; i < kRows; ++i)
-    sum[i] = add ? *reinterpret_cast<const Lane*>(c + i * ldc) : Lane{};
+  for (int i = 0; i < kRows; ++i) sum[i] = add ? LoadLane(c + i * ldc) : Lane{};
   for (int64_t k = 0; k < depth; ++k) {
-    const Lane row = *reinterpret_cast<const Lane*>(b + k * ldb);
+    const Lane row = LoadLane(b + k * ldb);
     for (int i = 0; i < kRows; ++i) sum[i] += A.a[i * A.row + k * A.column] * row;
   }
-  for (int i = 0; i < kRows; ++i) *reinterpret_cast<Lane*>(c + i * ldc) = sum[i];
+  for (int i = 0; i < kRows; ++i) StoreLane(c + i * ldc, sum[i]);
 }
 
 struct Product {
@@ -154,19 +151,35 @@ WEFT_INLINE Block BlockAt(int64_t first, int64_t tokens, int64_t window) {
   return block;
 }
 
-// Probabilities of one query row in place: exp(score − shift) where visible, 0 elsewhere; returns
-// their sum.
-WEFT_INLINE float Exponentials(float* row, int64_t low, int64_t high, int64_t from, int64_t to,
-                               float shift) {
-  for (int64_t j = low; j < from; ++j) row[j] = 0;
-  float sum = 0;
-  for (int64_t j = from; j < to; ++j) {
-    const float p = Exp(row[j] - shift);
-    row[j] = p;
+// Columns [low, high) of a row of scores, both multiples of 16, of which [from, to) are visible.
+struct Span {
+  int64_t low, high, from, to;
+};
+
+WEFT_INLINE Lane Visible(const Span& span, int64_t j, Lane x, float hidden) {
+  const IntLane ramp = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  const IntLane at = ramp + static_cast<int32_t>(j);
+  const Lane masked = at < static_cast<int32_t>(span.from) ? Spread(hidden) : x;
+  return at < static_cast<int32_t>(span.to) ? masked : Spread(hidden);
+}
+
+WEFT_INLINE float LargestVisible(const float* row, const Span& span) {
+  Lane high = Spread(-3.0e38F);
+  for (int64_t j = span.low; j < span.high; j += kLane) {
+    high = Larger(Visible(span, j, LoadLane(row + j), -3.0e38F), high);
+  }
+  return Largest(high);
+}
+
+// exp(score − shift) where visible, 0 elsewhere, in place; returns the sum.
+WEFT_INLINE float Exponentials(float* row, const Span& span, float shift) {
+  Lane sum{};
+  for (int64_t j = span.low; j < span.high; j += kLane) {
+    const Lane p = Visible(span, j, Exp(LoadLane(row + j) - shift), 0.0F);
+    StoreLane(row + j, p);
     sum += p;
   }
-  for (int64_t j = to; j < high; ++j) row[j] = 0;
-  return sum;
+  return Sum(sum);
 }
 
 WEFT_INLINE int64_t FirstVisible(int64_t token, int64_t window) {
@@ -191,23 +204,25 @@ WEFT_INLINE void ForwardTask(const Geometry& g, const Task& task, const T* qkv, 
       Unpack(row + first * g.stride + h * g.dim, g.stride, block.count, g.dim, g.scale,
              s.queries_ME.data());
       float* const scores = s.scores_MP.data();
+      float inverse[kBlockMax];
       Multiply({s.queries_ME.data(), E, 1}, s.keys_DP.data() + block.low, scores + block.low,
                {block.count, block.high - block.low, g.dim, P, P, false});
       for (int64_t i = 0; i < block.count; ++i) {
         float* const line = scores + i * P;
-        const int64_t token = first + i, from = FirstVisible(token, g.window);
-        float largest = line[from];
-        for (int64_t j = from; j <= token; ++j) largest = line[j] > largest ? line[j] : largest;
-        const float sum = Exponentials(line, block.low, block.high, from, token + 1, largest);
-        const float inverse = 1.0F / sum;
-        for (int64_t j = from; j <= token; ++j) line[j] *= inverse;
+        const int64_t token = first + i;
+        const Span span{block.low, block.high, FirstVisible(token, g.window), token + 1};
+        const float largest = LargestVisible(line, span);
+        const float sum = Exponentials(line, span, largest);
+        inverse[i] = 1.0F / sum;
         head_lse[token] = largest + std::log(sum);
       }
       const int64_t depth = first + block.count - block.low;
       Multiply({scores + block.low, P, 1}, s.values_TE.data() + block.low * E, s.out_ME.data(),
                {block.count, E, depth, E, E, false});
-      PackInto(s.out_ME.data(), block.count, g.dim, 1.0F,
-               o + (task.begin + first) * g.out_stride + h * g.dim, g.out_stride);
+      for (int64_t i = 0; i < block.count; ++i) {
+        PackInto(s.out_ME.data() + i * E, 1, g.dim, inverse[i],
+                 o + (task.begin + first + i) * g.out_stride + h * g.dim, g.out_stride);
+      }
       first += block.count;
     }
   }
@@ -259,9 +274,11 @@ WEFT_INLINE void BackwardBlock(const Geometry& g, const Task& task, const Block&
     float* const p = scores + i * P;
     float* const dp = dscores + i * P;
     const int64_t token = block.first + i;
-    (void)Exponentials(p, block.low, block.high, FirstVisible(token, g.window), token + 1,
-                       at.lse[h * g.total + task.begin + token]);
-    for (int64_t j = block.low; j < block.high; ++j) dp[j] = p[j] * (dp[j] - delta);
+    const Span span{block.low, block.high, FirstVisible(token, g.window), token + 1};
+    (void)Exponentials(p, span, at.lse[h * g.total + task.begin + token]);
+    for (int64_t j = block.low; j < block.high; j += kLane) {
+      StoreLane(dp + j, LoadLane(p + j) * (LoadLane(dp + j) - delta));
+    }
   }
   Multiply({scores + block.low, 1, P}, s.grads_ME.data(), s.dvalues_TE.data() + block.low * E,
            {depth, E, block.count, E, E, true});
@@ -329,7 +346,6 @@ std::vector<Task> TasksOf(const RowIndex& rows, int64_t kv_heads) {
 
 void SizeScratch(Scratch& s, const Geometry& g, int64_t longest) {
   const int64_t E = Padded(g.dim), P = Padded(longest);
-  constexpr int64_t kBlockMax = 48;
   Size(s.keys_DP, g.dim * P);
   Size(s.values_DP, g.dim * P);
   Size(s.keys_TE, P * E);

@@ -32,24 +32,72 @@ WEFT_INLINE void Store(uint16_t& to, float x) {
   to = static_cast<uint16_t>(x != x ? 0x7FC0U : rounded);
 }
 
-/// eˣ to about 2 ulp, 0 below −87.3 and saturated above 88.4; NaN stays NaN. Argument reduction x =
+/// Sixteen floats: one register, two or four, as the machine has it. Unaligned.
+typedef float Lane __attribute__((vector_size(64), aligned(4), may_alias));
+typedef int32_t IntLane __attribute__((vector_size(64), aligned(4), may_alias));
+typedef uint32_t BitLane __attribute__((vector_size(64), aligned(4), may_alias));
+typedef uint16_t HalfLane __attribute__((vector_size(32), aligned(2), may_alias));
+inline constexpr int64_t kLane = 16;
+
+WEFT_INLINE Lane Spread(float x) { return Lane{} + x; }
+
+WEFT_INLINE Lane LoadLane(const float* from) { return *reinterpret_cast<const Lane*>(from); }
+WEFT_INLINE Lane LoadLane(const uint16_t* from) {
+  const HalfLane half = *reinterpret_cast<const HalfLane*>(from);
+  return reinterpret_cast<Lane>(__builtin_convertvector(half, BitLane) << 16);
+}
+
+WEFT_INLINE void StoreLane(float* to, Lane x) { *reinterpret_cast<Lane*>(to) = x; }
+WEFT_INLINE void StoreLane(uint16_t* to, Lane x) {
+  const BitLane bits = reinterpret_cast<BitLane>(x);
+  const BitLane rounded = (bits + 0x7FFFU + ((bits >> 16) & 1U)) >> 16;
+  const BitLane kept = x != x ? BitLane{} + 0x7FC0U : rounded;
+  *reinterpret_cast<HalfLane*>(to) = __builtin_convertvector(kept, HalfLane);
+}
+
+/// The first `count` < 16 elements; the others are `fill`, or are left as they are.
+template <typename T>
+WEFT_INLINE Lane LoadPart(const T* from, int64_t count, float fill) {
+  Lane lane = Spread(fill);
+  for (int64_t i = 0; i < count; ++i) lane[i] = Load(from[i]);
+  return lane;
+}
+template <typename T>
+WEFT_INLINE void StorePart(T* to, Lane x, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) Store(to[i], x[i]);
+}
+
+WEFT_INLINE Lane Larger(Lane a, Lane b) { return a > b ? a : b; }
+WEFT_INLINE float Sum(Lane x) {
+  float sum = 0;
+  for (int i = 0; i < 16; ++i) sum += x[i];
+  return sum;
+}
+WEFT_INLINE float Largest(Lane x) {
+  float largest = x[0];
+  for (int i = 1; i < 16; ++i) largest = x[i] > largest ? x[i] : largest;
+  return largest;
+}
+
+/// eˣ to about 2 ulp, 0 below −87.3 and saturated above 88.3; NaN stays NaN. Argument reduction x =
 /// n·ln 2 + r and the Taylor polynomial of eʳ, |r| ≤ ln 2 / 2.
-WEFT_INLINE float Exp(float x) {
-  const float low = x < -87.33F ? -87.33F : x;
-  const float clamped = low > 88.37F ? 88.37F : low;
-  const float scaled = clamped * 1.44269504F;
-  const auto n = static_cast<int32_t>(scaled + (scaled < 0 ? -0.5F : 0.5F));
-  const auto whole = static_cast<float>(n);
-  const float r = (clamped - whole * 0.693359375F) - whole * -2.12194440e-4F;
-  float p = 1.3888889e-3F;
-  p = p * r + 8.3333333e-3F;
+WEFT_INLINE Lane Exp(Lane x) {
+  const Lane low = Spread(-87.3F), high = Spread(88.3F);
+  const Lane raised = x < low ? low : x;
+  const Lane clamped = raised > high ? high : raised;
+  const Lane scaled = clamped * 1.44269504F;
+  const IntLane n =
+      __builtin_convertvector(scaled + (scaled < 0.0F ? Spread(-0.5F) : Spread(0.5F)), IntLane);
+  const Lane whole = __builtin_convertvector(n, Lane);
+  const Lane r = (clamped - whole * 0.693359375F) - whole * -2.12194440e-4F;
+  Lane p = r * 1.3888889e-3F + 8.3333333e-3F;
   p = p * r + 4.1666667e-2F;
   p = p * r + 1.6666667e-1F;
   p = p * r + 0.5F;
   p = p * r + 1.0F;
   p = p * r + 1.0F;
-  const float result = p * std::bit_cast<float>(static_cast<uint32_t>(n + 127) << 23);
-  const float bounded = x < -87.33F ? 0.0F : result;
+  const Lane result = p * reinterpret_cast<Lane>((n + 127) << 23);
+  const Lane bounded = x < low ? Lane{} : result;
   return x != x ? x : bounded;
 }
 

@@ -124,15 +124,21 @@ WEFT_MULTIVERSION void RotateLoopOf(const RotateRows& rows, uint16_t* data) {
 
 // ---- SwiGLU ----
 
+WEFT_INLINE Lane SwiGlu(Lane gate, Lane value) { return gate / (1.0F + Exp(-gate)) * value; }
+
 template <typename T>
 WEFT_INLINE void SwiGluLoop(int64_t begin, int64_t end, int64_t inner, const T* up, T* s) {
   for (int64_t r = begin; r < end; ++r) {
     const T* const g = up + r * 2 * inner;
     const T* const u = g + inner;
     T* const y = s + r * inner;
-    for (int64_t i = 0; i < inner; ++i) {
-      const float gate = Load(g[i]);
-      Store(y[i], gate / (1.0F + Exp(-gate)) * Load(u[i]));
+    int64_t i = 0;
+    for (; i + kLane <= inner; i += kLane) {
+      StoreLane(y + i, SwiGlu(LoadLane(g + i), LoadLane(u + i)));
+    }
+    const int64_t rest = inner - i;
+    if (rest > 0) {
+      StorePart(y + i, SwiGlu(LoadPart(g + i, rest, 0), LoadPart(u + i, rest, 0)), rest);
     }
   }
 }
@@ -146,20 +152,35 @@ WEFT_MULTIVERSION void SwiGluLoopOf(int64_t begin, int64_t end, int64_t inner, c
 }
 
 // s = g·σ·u: dg = ds·u·σ·(1 + g·(1 − σ)), du = ds·g·σ.
+struct SwiGluGradient {
+  Lane dgate, dvalue, s;
+};
+WEFT_INLINE SwiGluGradient GradientOf(Lane gate, Lane value, Lane out) {
+  const Lane sigma = 1.0F / (1.0F + Exp(-gate));
+  const Lane active = gate * sigma;
+  return {out * value * sigma * (1.0F + gate * (1.0F - sigma)), out * active, active * value};
+}
+
 template <typename T>
 WEFT_INLINE void SwiGluBackwardLoop(int64_t begin, int64_t end, int64_t inner, T* up, T* ds) {
   for (int64_t r = begin; r < end; ++r) {
     T* const g = up + r * 2 * inner;
     T* const u = g + inner;
     T* const d = ds + r * inner;
-    for (int64_t i = 0; i < inner; ++i) {
-      const float gate = Load(g[i]), value = Load(u[i]), out = Load(d[i]);
-      const float sigma = 1.0F / (1.0F + Exp(-gate));
-      const float active = gate * sigma;
-      Store(g[i], out * value * sigma * (1.0F + gate * (1.0F - sigma)));
-      Store(u[i], out * active);
-      Store(d[i], active * value);
+    int64_t i = 0;
+    for (; i + kLane <= inner; i += kLane) {
+      const SwiGluGradient back = GradientOf(LoadLane(g + i), LoadLane(u + i), LoadLane(d + i));
+      StoreLane(g + i, back.dgate);
+      StoreLane(u + i, back.dvalue);
+      StoreLane(d + i, back.s);
     }
+    const int64_t rest = inner - i;
+    if (rest == 0) continue;
+    const SwiGluGradient back =
+        GradientOf(LoadPart(g + i, rest, 0), LoadPart(u + i, rest, 0), LoadPart(d + i, rest, 0));
+    StorePart(g + i, back.dgate, rest);
+    StorePart(u + i, back.dvalue, rest);
+    StorePart(d + i, back.s, rest);
   }
 }
 WEFT_MULTIVERSION void SwiGluBackwardLoopOf(int64_t begin, int64_t end, int64_t inner, float* up,
@@ -179,24 +200,42 @@ struct LossRows {
   bool with_gradient;
 };
 
+// Beyond this many the sum of a row is taken in pieces, each in float32, added in double.
+constexpr int64_t kSumPiece = 4096;
+
+template <typename T>
+WEFT_INLINE float LogSumExp(const T* row, int64_t count) {
+  constexpr float kLowest = -3.0e38F;
+  const int64_t whole = count / kLane * kLane, rest = count - whole;
+  Lane high = LoadPart(row + whole, rest, kLowest);
+  for (int64_t i = 0; i < whole; i += kLane) high = Larger(LoadLane(row + i), high);
+  const float largest = Largest(high);
+  double sum = 0;
+  for (int64_t piece = 0; piece < whole; piece += kSumPiece) {
+    const int64_t end = piece + kSumPiece < whole ? piece + kSumPiece : whole;
+    Lane part{};
+    for (int64_t i = piece; i < end; i += kLane) part += Exp(LoadLane(row + i) - largest);
+    sum += static_cast<double>(Sum(part));
+  }
+  if (rest > 0) {
+    const Lane part = Exp(LoadPart(row + whole, rest, kLowest) - largest);
+    for (int64_t i = 0; i < rest; ++i) sum += static_cast<double>(part[i]);
+  }
+  return largest + static_cast<float>(std::log(sum));
+}
+
 template <typename T>
 WEFT_INLINE void LossLoop(const LossRows& rows, T* logits, double* losses) {
+  const int64_t whole = rows.vocabulary / kLane * kLane, rest = rows.vocabulary - whole;
   for (int64_t r = rows.begin; r < rows.end; ++r) {
     T* const row = logits + r * rows.vocabulary;
-    float largest = Load(row[0]);
-    for (int64_t i = 0; i < rows.vocabulary; ++i) {
-      const float value = Load(row[i]);
-      largest = value > largest ? value : largest;
-    }
-    float sum = 0;
-    for (int64_t i = 0; i < rows.vocabulary; ++i) sum += Exp(Load(row[i]) - largest);
-    const float lse = largest + std::log(sum);
-    const int64_t label = rows.labels[r];
-    losses[r] = static_cast<double>(lse - Load(row[label]));
+    const float lse = LogSumExp(row, rows.vocabulary);
+    const float at_label = Load(row[rows.labels[r]]);
+    losses[r] = static_cast<double>(lse - at_label);
     if (!rows.with_gradient) continue;
-    const float label_p = Exp(Load(row[label]) - lse);
-    for (int64_t i = 0; i < rows.vocabulary; ++i) Store(row[i], Exp(Load(row[i]) - lse));
-    Store(row[label], label_p - 1.0F);
+    for (int64_t i = 0; i < whole; i += kLane) StoreLane(row + i, Exp(LoadLane(row + i) - lse));
+    if (rest > 0) StorePart(row + whole, Exp(LoadPart(row + whole, rest, 0) - lse), rest);
+    Store(row[rows.labels[r]], Exp(Spread(at_label - lse))[0] - 1.0F);
   }
 }
 WEFT_MULTIVERSION void LossLoopOf(const LossRows& rows, float* logits, double* losses) {

@@ -38,6 +38,12 @@ Result<Settings> RunSettingsOf(const InitOptions& options) {
   return LoadSettings(source);
 }
 
+/// What is written into another folder must not be relative to this one.
+std::string Absolute(const std::string& path) {
+  if (path.empty()) return path;
+  return std::filesystem::absolute(path).lexically_normal().string();
+}
+
 /// Where a server listens that clients reach at this address: the same port on every card, unless
 /// it is on this machine.
 std::string BindOf(const std::string& address) {
@@ -74,8 +80,10 @@ std::string RankOf(const InitOptions& options, const Settings& settings, const s
 Settings ServerFile(const InitOptions& options, const Settings& given) {
   Settings settings = given;
   if (settings.run.dir.empty()) settings.run.dir = "run";
-  settings.model.path = std::filesystem::absolute(options.model).lexically_normal().string();
+  settings.model.path = Absolute(options.model);
   settings.model.base = "base.json";
+  settings.evaluate.data = Absolute(given.evaluate.data);
+  settings.sim.data = Absolute(given.sim.data);
   settings.server.bind = BindOf(options.server);
   settings.server.address = options.server;
   settings.server.secret_key = "server.secret";
@@ -96,7 +104,7 @@ std::string SiteFile(const InitOptions& options, const Settings& given, const st
                      const std::string& server_key) {
   Settings settings;
   settings.run.name = given.run.name;
-  settings.model.path = std::filesystem::absolute(options.model).lexically_normal().string();
+  settings.model.path = Absolute(options.model);
   settings.model.device = given.model.device;
   settings.model.threads = given.model.threads;
   settings.model.chat_template = given.model.chat_template;
@@ -108,6 +116,8 @@ std::string SiteFile(const InitOptions& options, const Settings& given, const st
     if (named.name == site) client = named;
   }
   client.name = site;
+  client.data = Absolute(client.data);
+  client.valid = Absolute(client.valid);
   client.rank = RankOf(options, given, site);
   client.secret_key = site + ".secret";
   client.dir = "client-" + site;

@@ -68,6 +68,8 @@ void RoundRunner::StartCollecting() {
   reported_ = now;
   round_.emplace(start_.plan, start_.attempt, now);  // its time runs from here
   for (auto& [client, event] : start_.accepted) {
+    WEFT_CHECK(event.header.round == start_.plan.round, "an update of round ", event.header.round,
+               " is counted in round ", start_.plan.round);
     Seat* seat = round_->Find(client);
     if (seat == nullptr || seat->plan.adapter != event.header.spec) continue;
     if (!office_.env.store.ReadBlob(event.blob).ok()) {
@@ -421,6 +423,7 @@ void RoundRunner::Merge() {
                          taken_last_[update.header.client] = update.header.payload_sha256;
                        }
                        RemoveSpool();
+                       start_.accepted.clear();  // they are in this version, never in the next
                        stage_ = Stage::kIdle;
                        round_.reset();
                        outcomes_.published();

@@ -120,6 +120,7 @@ Status FakeWorld::StartAggregator() {
   options.settings = settings;
   options.base = base;
   options.base_model = "base";
+  options.keep_spool = keep_spool;
   options.stop_requested = [this] {
     return stop_requested ? stop_requested() : std::optional<std::string>();
   };

@@ -179,7 +179,8 @@ class FakeWorld {
   Settings settings;
   BaseDescription base;
   ManualClock clock;
-  size_t payload_bytes = 100;      // of an update
+  size_t payload_bytes = 100;  // of an update
+  bool keep_spool = false;
   bool local_state_counts = true;  // what a client trains depends on what its last round left
   std::shared_ptr<RecordingStore> disk;
   std::map<std::string, std::shared_ptr<RecordingStore>> client_disks;

@@ -73,6 +73,20 @@ TEST(RoundTest, OrderOfArrivalChangesNoBit) {
   EXPECT_EQ(first.Hashes(), second.Hashes());
 }
 
+TEST(RoundTest, AMergedUpdateIsNotCountedInTheNextRoundEvenIfTheSpoolStillHasIt) {
+  FakeWorld world(UsualSettings(3));
+  world.keep_spool = true;
+  StartAll(world);
+  ASSERT_TRUE(world.RunToEnd());
+  FakeWorld usual(UsualSettings(3));
+  StartAll(usual);
+  ASSERT_TRUE(usual.RunToEnd());
+  EXPECT_EQ(world.Hashes(), usual.Hashes());
+  EXPECT_EQ(world.trained("alpha"), 3);
+  EXPECT_EQ(world.disk->ListBlobs("spool/").size(), 9U);
+  EXPECT_TRUE(usual.disk->ListBlobs("spool/").empty());
+}
+
 TEST(RoundTest, TheDeadlineClosesARoundThatHasItsQuorumAndTheStragglerIsLate) {
   Settings settings = UsualSettings(2);
   settings.cohort.quorum = 0.6;

@@ -216,10 +216,7 @@ TEST(ThreadExecutorTest, ARunningJobIsCancelledThroughItsControl) {
   Status outcome;
   Submit(executor, WaitForCancel{}, Nanos(0), control,
          [&](Result<int> result) { outcome = result.status(); });
-  loop.RunUntil([&] {
-    loop.RunOnce(std::chrono::milliseconds(1));
-    return control->progress > 0;
-  });
+  while (control->progress == 0) loop.RunOnce(std::chrono::milliseconds(1));
   control->cancelled = true;
   loop.RunUntil([&] { return !outcome.ok(); });
   EXPECT_EQ(outcome.code(), Code::kCancelled);

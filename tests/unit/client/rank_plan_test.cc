@@ -21,8 +21,10 @@ TEST(RankPlanTest, LittleMemoryLowersItAndItsNumbersAreInTheText) {
   RankPlanInput input{.sites = kSites};
   input.base_bytes = kGigabyte / 4;
   input.free_bytes = kGigabyte;
-  const int64_t wide = PlanRank(input).rank;
-  input.free_bytes = kGigabyte * 45 / 80;  // what is left beside base and activations is small
+  const RankPlan roomy = PlanRank(input);
+  const int64_t wide = roomy.rank;
+  // What is left beside base and activations is worth eight ranks.
+  input.free_bytes = input.base_bytes + roomy.activation_bytes + 8 * roomy.bytes_per_rank;
   const RankPlan tight = PlanRank(input);
   EXPECT_LT(tight.rank, wide);
   EXPECT_LE(static_cast<uint64_t>(tight.rank) * tight.bytes_per_rank + input.base_bytes +

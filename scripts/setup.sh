@@ -81,10 +81,10 @@ memory_gb=$(awk '/MemAvailable/ {print int($2 / 2097152) + 1}' /proc/meminfo)
 jobs="${WEFT_JOBS:-$((cores < memory_gb ? cores : memory_gb))}"
 if [ "$mode" = release ] && ! grep -qs "TORCH_DIR:PATH=$TORCH_DIR\$" build/release/CMakeCache.txt; then
   say "configuring build/release"
-  cmake --preset release -DTORCH_DIR="$TORCH_DIR" >/dev/null
+  cmake --preset release -DTORCH_DIR="$TORCH_DIR" -DWEFT_WERROR=OFF >/dev/null
 elif [ ! -e "build/$mode/CMakeCache.txt" ]; then
   say "configuring build/$mode"
-  cmake --preset "$mode" >/dev/null
+  cmake --preset "$mode" -DWEFT_WERROR=OFF >/dev/null
 fi
 say "building build/$mode with $jobs jobs"
 cmake --build "build/$mode" -j "$jobs" ${targets[@]+--target "${targets[@]}"} -- --quiet

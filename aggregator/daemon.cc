@@ -83,8 +83,10 @@ Result<AggregatorOptions> MakeAggregatorOptions(const Settings& settings,
 Status RunAggregatorDaemon(AggregatorDaemon daemon) {
   const Settings& settings = daemon.settings;
   const std::string folder = RunFolder(settings);
-  // The bits of a merge must not depend on how many cores this machine has.
-  at::set_num_threads(settings.model.threads > 0 ? static_cast<int>(settings.model.threads) : 1);
+  // The bits of a merge must not depend on how many cores this machine has. Torch counts threads
+  // per thread, so the worker needs to be told as well.
+  const int threads = settings.model.threads > 0 ? static_cast<int>(settings.model.threads) : 1;
+  at::set_num_threads(threads);
 
   EventLoop loop;
   AggregatorNode* running = nullptr;
@@ -112,7 +114,7 @@ Status RunAggregatorDaemon(AggregatorDaemon daemon) {
     WEFT_TRY_ASSIGN(ServerEvaluation evaluation, LoadServerEvaluation(settings));
     RegisterServerEvaluation(table, std::move(evaluation));
   }
-  ThreadExecutor executor(loop, table, 1);
+  ThreadExecutor executor(loop, table, 1, [threads] { at::set_num_threads(threads); });
   WEFT_TRY_ASSIGN(const std::unique_ptr<ZmqServer> server, Listen(loop, settings.server, logger));
   logger.Info("listening", {{"endpoint", server->endpoint()}, {"run_folder", folder}});
   if (daemon.on_bound) daemon.on_bound(server->endpoint());

@@ -289,11 +289,10 @@ Result<Measured> RunServer(const Options& options, Plan plan, BenchClients& clie
       FileStore::Open({.folder = folder / "run",
                        .post = [&loop](std::function<void()> done) { loop.Post(std::move(done)); },
                        .wall_us = [&loop] { return loop.WallMicros(); }}));
-  at::set_num_threads(1);
   WorkTable table;
   RegisterMergeWork(table);
   RegisterNodeJobs(table);
-  ThreadExecutor executor(loop, table, 1);
+  ThreadExecutor executor(loop, table, 1, [] { at::set_num_threads(1); });
   WEFT_TRY_ASSIGN(const std::unique_ptr<ZmqServer> server,
                   ZmqServer::Bind(loop, {.endpoint = "tcp://127.0.0.1:*",
                                          .keys = std::move(plan.server),

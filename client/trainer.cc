@@ -118,7 +118,7 @@ class TrainRun {
 
   void PrepareMemory() {
     size_t longest = 0;
-    int64_t rows = training_.batch_size;
+    int64_t rows = input_.fixed_batches.empty() ? training_.batch_size : 1;
     for (const TokenRow& row : input_.rows) longest = std::max(longest, row.ids.size());
     for (const auto& batch : input_.fixed_batches) {
       rows = std::max(rows, static_cast<int64_t>(batch.size()));

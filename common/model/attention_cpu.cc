@@ -142,7 +142,7 @@ struct Block {
 };
 
 WEFT_INLINE Block BlockAt(int64_t first, int64_t tokens, int64_t window) {
-  const int64_t size = tokens > 128 ? 48 : 24;
+  const int64_t size = tokens > 256 ? kBlockMax : kBlockMax / 2;
   Block block{};
   block.first = first;
   block.count = tokens - first < size ? tokens - first : size;

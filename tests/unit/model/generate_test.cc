@@ -2,6 +2,8 @@
 
 #include "common/model/generate.h"
 
+#include <limits>
+
 #include <gtest/gtest.h>
 
 #include "common/model/bind_adapter.h"
@@ -89,6 +91,84 @@ TEST(GenerateTest, BadRequestsAreRefused) {
   EXPECT_EQ(Generate(*model, {}, {1}, {.top_p = 0}).status().code(), Code::kInvalidArgument);
   EXPECT_EQ(Generate(*model, {}, std::vector<int64_t>(65, 1), {}).status().code(),
             Code::kInvalidArgument);
+}
+
+class GenerateFamiliesTest : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(GenerateFamiliesTest, TokensFromTheCacheAreThoseOfTheWholeForwardPass) {
+  // With adapters, and past Mistral's window of 3; the cache grows by doubling on the way.
+  const auto model = TinyModel(GetParam());
+  testing::Scramble(*model, 12);
+  const AdapterBinding adapters = testing::TinyAdapters(*model, at::kFloat);
+  std::vector<int64_t> ids = {1, 5, 9, 2};
+  const auto made = Generate(*model, adapters, ids, {.max_new_tokens = 30});
+  ASSERT_TRUE(made.ok()) << made.status();
+  ASSERT_EQ(made->size(), 30u);
+  for (const int64_t id : *made) {
+    const auto count = static_cast<int64_t>(ids.size());
+    const PackedBatch batch{at::tensor(ids, at::kLong),
+                            at::arange(count, at::kLong),
+                            {0, count},
+                            at::tensor({count - 1}, at::kLong),
+                            at::tensor({int64_t{0}}, at::kLong)};
+    ASSERT_EQ(model->Logits(batch, adapters)[0].argmax().item<int64_t>(), id) << count;
+    ids.push_back(id);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, GenerateFamiliesTest,
+                         ::testing::Values("llama", "llama_bias", "mistral", "qwen3", "gpt2"),
+                         [](const auto& param) { return std::string(param.param); });
+
+TEST(GenerateTest, ALowTemperatureIsNearlyGreedyAndAHighOneNearlyUniform) {
+  const at::Tensor logits = at::tensor({1.0, 1.5, 0.5, 1.4});
+  RandomStream random(11);
+  std::vector<int> counts(4);
+  for (int i = 0; i < 2000; ++i) {
+    EXPECT_EQ(SampleToken(logits, 1e-3, 1.0, random), 1);
+    ++counts[static_cast<size_t>(SampleToken(logits, 1e4, 1.0, random))];
+  }
+  // A share of 1/4 in 2000 draws has a deviation of 0.0097.
+  for (const int count : counts) EXPECT_NEAR(count / 2000.0, 0.25, 0.05);
+}
+
+TEST(GenerateTest, TopPKeepsTheTokenThatCrossesItAndDividesAmongThoseKept) {
+  const at::Tensor logits = at::tensor({0.5, 0.25, 0.15, 0.1}).log();
+  RandomStream random(3);
+  std::vector<int> counts(4);
+  for (int i = 0; i < 3000; ++i) {
+    ++counts[static_cast<size_t>(SampleToken(logits, 1.0, 0.6, random))];
+  }
+  EXPECT_NEAR(counts[0] / 3000.0, 2.0 / 3, 0.04);
+  EXPECT_NEAR(counts[1] / 3000.0, 1.0 / 3, 0.04);
+  EXPECT_EQ(counts[2] + counts[3], 0);
+}
+
+TEST(GenerateTest, EqualLogitsAtTemperatureZeroTakeTheFirst) {
+  RandomStream random(1);
+  EXPECT_EQ(SampleToken(at::tensor({0.5, 2.0, 2.0}), 0, 1, random), 1);
+}
+
+TEST(GenerateTest, LogitsThatAreNotFiniteEndItWithAStatus) {
+  const auto model = TinyModel("llama");
+  {
+    const at::NoGradGuard no_grad;
+    model->AllWeights().back().value.fill_(std::numeric_limits<double>::quiet_NaN());
+  }
+  const auto made = Generate(*model, {}, {1, 2}, {.max_new_tokens = 3});
+  EXPECT_EQ(made.status().code(), Code::kInternal);
+}
+
+TEST(GenerateTest, NoTokenIsMadeWhereNoneIsWanted) {
+  const auto model = TinyModel("llama");
+  int calls = 0;
+  const auto made = Generate(*model, {}, {1, 2}, {.max_new_tokens = 0}, [&](int64_t) {
+    ++calls;
+    return true;
+  });
+  ASSERT_TRUE(made.ok()) << made.status();
+  EXPECT_TRUE(made->empty());
+  EXPECT_EQ(calls, 0);
 }
 
 TEST(BindAdapterTest, AFactorOfAnotherShapeIsRefusedByItsSite) {

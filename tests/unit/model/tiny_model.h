@@ -1,16 +1,14 @@
 #pragma once
 // Tiny decoders of every family with random weights, made without any file but config.json.
 
-#include <filesystem>
-#include <fstream>
 #include <string>
 #include <vector>
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include "common/base/random.h"
 #include "common/model/model.h"
+#include "tests/support/temp_folder.h"
 
 namespace weft::testing {
 
@@ -42,16 +40,18 @@ inline std::string ConfigOf(const std::string& family) {
       "bos_token_id": 1, "eos_token_id": 2})";
 }
 
-inline std::shared_ptr<Model> TinyModel(const std::string& family, LoadOptions options = {}) {
-  const auto folder = std::filesystem::temp_directory_path() /
-                      ("weft-tiny-" + family + "-" + std::to_string(getpid()));
-  std::filesystem::create_directories(folder);
-  std::ofstream(folder / "config.json") << ConfigOf(family);
+/// A model of this config.json with weights drawn from a seed.
+inline std::shared_ptr<Model> TinyModelFrom(const std::string& config, LoadOptions options = {}) {
+  const TempFolder folder;
+  folder.Write("config.json", config);
   if (!options.init_seed) options.init_seed = 5;
-  auto model = Model::Load(folder, options);
-  std::filesystem::remove_all(folder);
-  EXPECT_TRUE(model.ok()) << model.status();
+  auto model = Model::Load(folder.path(), options);
+  EXPECT_TRUE(model.ok()) << model.status() << config;
   return model.ok() ? *model : nullptr;
+}
+
+inline std::shared_ptr<Model> TinyModel(const std::string& family, LoadOptions options = {}) {
+  return TinyModelFrom(ConfigOf(family), options);
 }
 
 inline at::Tensor Random(at::IntArrayRef shape, uint64_t seed, double scale = 1,
@@ -60,6 +60,17 @@ inline at::Tensor Random(at::IntArrayRef shape, uint64_t seed, double scale = 1,
   RandomStream stream(seed);
   for (int64_t i = 0; i < value.numel(); ++i) value.data_ptr<double>()[i] = scale * stream.Normal();
   return value.to(dtype);
+}
+
+/// Fresh models have zero biases and unit norms, which hide what is done with them: every weight
+/// gets random numbers of its own, in place. Norms stay around 1.
+inline void Scramble(const Model& model, uint64_t seed, double scale = 0.3) {
+  const at::NoGradGuard no_grad;
+  for (const NamedTensor& weight : model.AllWeights()) {
+    const bool norm = weight.value.dim() == 1 && weight.name.find("bias") == std::string::npos;
+    const at::Tensor drawn = Random(weight.value.sizes(), seed++, scale);
+    weight.value.copy_(norm ? drawn + 1 : drawn);
+  }
 }
 
 /// Rows of the given lengths; every second token is labelled.

@@ -7,11 +7,11 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
-#include "client/evaluate_rows.h"
 #include "client/trainer.h"
 #include "common/adapters/adapter.h"
 #include "common/adapters/distance.h"
 #include "common/adapters/peft_io.h"
+#include "common/evaluate/evaluate_rows.h"
 #include "common/model/bind_adapter.h"
 #include "tests/support/paths.h"
 

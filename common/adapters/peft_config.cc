@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common/adapters/match.h"
+#include "common/base/json_depth.h"
 #include "common/base/limits.h"
 #include "common/base/str.h"
 
@@ -314,6 +315,10 @@ Result<PeftConfig> ParsePeftConfig(std::string_view json, std::string_view name)
 std::string PeftConfigText(const PeftConfig& config) {
   const AdapterSpec& spec = config.spec;
   const bool all_linear = spec.target_modules.size() == 1 && spec.target_modules[0] == "all-linear";
+  if (!JsonDepthWithin(json)) {
+    return InvalidArgument(
+        Str("[peft] ", name, ": nested deeper than ", limits::kJsonNestingMax, " levels"));
+  }
   Json json;
   json["alpha_pattern"] = Json::object();
   for (const auto& [key, alpha] : spec.alpha_pattern) {

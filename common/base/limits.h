@@ -39,6 +39,7 @@ inline constexpr uint64_t kExamplesMax = uint64_t{1} << 40;  // rows a client ma
 // ---- files ----
 inline constexpr uint64_t kSafetensorsHeaderMax = uint64_t{100} << 20;  // JSON header of one file
 inline constexpr size_t kJsonBytesMax = size_t{256} << 20;  // largest tokenizer.json: ~20 MB
+inline constexpr int kJsonNestingMax = 64;  // arrays and objects within each other
 inline constexpr int32_t kTokenIdMax = (1 << 22) - 1;  // the largest vocabularies have 2^18 tokens
 inline constexpr size_t kJsonlLineBytesMax = size_t{16} << 20;  // one row of data
 

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <sys/stat.h>
 
+#include "common/base/json_depth.h"
 #include "common/base/limits.h"
 #include "common/crypto/digest.h"
 #include "common/formats/config_fields.h"
@@ -178,6 +179,9 @@ std::string EncodeBaseDescription(const BaseDescription& base) {
 
 Result<BaseDescription> ParseBaseDescription(std::string_view text, std::string_view file) {
   const std::string where = Str("[base] ", file);
+  if (!JsonDepthWithin(text)) {
+    return InvalidArgument(Str(where, ": nested deeper than ", limits::kJsonNestingMax, " levels"));
+  }
   const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object()) {
     return InvalidArgument(

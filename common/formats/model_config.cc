@@ -7,6 +7,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "common/base/json_depth.h"
 #include "common/base/limits.h"
 #include "common/formats/config_fields.h"
 #include "common/formats/file_io.h"
@@ -311,6 +312,10 @@ Status ParseStoredDType(const ConfigFields& fields, ModelConfig& config) {
 }
 
 Result<Json> ParseObject(std::string_view text, std::string_view file) {
+  if (!JsonDepthWithin(text)) {
+    return InvalidArgument(
+        Str("[config] ", file, ": nested deeper than ", limits::kJsonNestingMax, " levels"));
+  }
   Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (json.is_object()) return json;
   return InvalidArgument(

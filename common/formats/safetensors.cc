@@ -7,6 +7,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "common/base/json_depth.h"
 #include "common/base/limits.h"
 #include "common/formats/file_io.h"
 
@@ -31,8 +32,11 @@ bool IsPlainFileName(const std::string& name) {
 
 Result<WeightMap> ReadIndex(const fs::path& path) {
   WEFT_TRY_ASSIGN(const std::string text, ReadFile(path, limits::kJsonBytesMax));
-  const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
   const std::string where = Str("[safetensors] ", path.string(), ": ");
+  if (!JsonDepthWithin(text)) {
+    return InvalidArgument(Str(where, "nested deeper than ", limits::kJsonNestingMax, " levels"));
+  }
+  const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (json.is_discarded()) return InvalidArgument(where + "is not JSON");
   if (!json.is_object() || !json.contains("weight_map") || !json["weight_map"].is_object()) {
     return InvalidArgument(where + "wanted an object \"weight_map\" of tensor names and files");

@@ -6,6 +6,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "common/base/json_depth.h"
 #include "common/base/limits.h"
 #include "common/base/str.h"
 
@@ -78,28 +79,6 @@ bool ToNamed(const Json& json, NamedValues<T>& values, Convert convert) {
   });
 }
 
-// Depth is bounded before the library recurses: a peer's text must not exhaust the stack.
-bool DepthWithin(std::string_view text, int depth_max) {
-  int depth = 0;
-  bool quoted = false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (quoted) {
-      if (c == '\\') ++i;
-      if (c == '"') quoted = false;
-      continue;
-    }
-    if (c == '"') quoted = true;
-    if (c == '{' || c == '[') {
-      if (++depth > depth_max) return false;
-    }
-    if (c == '}' || c == ']') --depth;
-  }
-  return true;
-}
-
-constexpr int kJsonNestingMax = 64;
-
 }  // namespace
 
 struct JsonWriter::Node {
@@ -169,8 +148,9 @@ JsonReader::JsonReader(std::string_view text) : JsonReader() {
         Str("[json] ", text.size(), " bytes, at most ", limits::kJsonBytesMax, " are read"));
     return;
   }
-  if (!DepthWithin(text, kJsonNestingMax)) {
-    status_ = InvalidArgument(Str("[json] nested deeper than ", kJsonNestingMax, " levels"));
+  if (!JsonDepthWithin(text)) {
+    status_ =
+        InvalidArgument(Str("[json] nested deeper than ", limits::kJsonNestingMax, " levels"));
     return;
   }
   node_->json = Json::parse(text, nullptr, /*allow_exceptions=*/false);

@@ -50,8 +50,8 @@ const std::map<std::string, std::string> kLimits = {
     LIMIT(kDenseTensorsMax),   LIMIT(kTensorDimensionsMax),
     LIMIT(kRankMax),           LIMIT(kDimensionMax),
     LIMIT(kExamplesMax),       LIMIT(kSafetensorsHeaderMax),
-    LIMIT(kJsonBytesMax),      LIMIT(kTokenIdMax),
-    LIMIT(kJsonlLineBytesMax),
+    LIMIT(kJsonBytesMax),      LIMIT(kJsonNestingMax),
+    LIMIT(kTokenIdMax),        LIMIT(kJsonlLineBytesMax),
 };
 #undef LIMIT
 

@@ -1,6 +1,5 @@
 #include "common/log/log.h"
 
-#include <algorithm>
 #include <array>
 #include <chrono>
 #include <mutex>
@@ -58,14 +57,23 @@ class SpdlogSink : public Sink {
   std::vector<spdlog::sink_ptr> sinks_;
 };
 
-bool IsControl(char c) {
-  const auto byte = static_cast<unsigned char>(c);
-  return byte < 0x20 || byte == 0x7F;
+// ASCII's control characters, and the bytes C2 80 to C2 9F: U+009B opens a terminal's escape
+// sequences as ESC [ does.
+bool IsControl(std::string_view value, size_t at) {
+  const auto byte = [&](size_t i) { return static_cast<unsigned char>(value[i]); };
+  if (byte(at) < 0x20 || byte(at) == 0x7F) return true;
+  const bool second = at > 0 && byte(at - 1) == 0xC2;
+  const bool first = byte(at) == 0xC2 && at + 1 < value.size();
+  return (second && byte(at) >= 0x80 && byte(at) < 0xA0) ||
+         (first && byte(at + 1) >= 0x80 && byte(at + 1) < 0xA0);
 }
 
 bool NeedsQuotes(std::string_view value) {
-  return value.empty() || value.find_first_of(" \"=") != std::string_view::npos ||
-         std::any_of(value.begin(), value.end(), IsControl);
+  if (value.empty() || value.find_first_of(" \"=") != std::string_view::npos) return true;
+  for (size_t i = 0; i < value.size(); ++i) {
+    if (IsControl(value, i)) return true;
+  }
+  return false;
 }
 
 // A value may be a peer's text: it must not be able to end the line or to speak to the terminal.
@@ -75,13 +83,14 @@ void AppendValue(std::string& line, std::string_view value) {
     return;
   }
   line += '"';
-  for (const char c : value) {
+  for (size_t i = 0; i < value.size(); ++i) {
+    const char c = value[i];
     if (c == '"' || c == '\\') {
       line += '\\';
       line += c;
     } else if (c == '\n') {
       line += "\\n";
-    } else if (IsControl(c)) {
+    } else if (IsControl(value, i)) {
       constexpr std::string_view kDigits = "0123456789abcdef";
       const auto byte = static_cast<unsigned char>(c);
       line += "\\x";

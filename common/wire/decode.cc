@@ -38,12 +38,18 @@ size_t SequenceLength(std::string_view text) {
   return 0;
 }
 
-bool IsControl(char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; }
+// A control character at the front of `text`: of ASCII, or U+0080 to U+009F, of which U+009B opens
+// a terminal's escape sequences as ESC [ does.
+bool StartsWithControl(std::string_view text) {
+  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
+  if (byte(0) < 0x20 || byte(0) == 0x7F) return true;
+  return byte(0) == 0xC2 && text.size() > 1 && byte(1) < 0xA0;
+}
 
 bool IsCleanText(std::string_view text) {
   while (!text.empty()) {
     const size_t length = SequenceLength(text);
-    if (length == 0 || IsControl(text.front())) return false;
+    if (length == 0 || StartsWithControl(text)) return false;
     text.remove_prefix(length);
   }
   return true;
@@ -54,7 +60,7 @@ std::string Cleaned(std::string_view text) {
   out.reserve(text.size());
   while (!text.empty()) {
     const size_t length = SequenceLength(text);
-    const bool keep = length > 0 && (!IsControl(text.front()) || text.front() == '\n');
+    const bool keep = length > 0 && (!StartsWithControl(text) || text.front() == '\n');
     if (keep) out += text.substr(0, length);
     if (!keep) out += '?';
     text.remove_prefix(std::max<size_t>(length, 1));

@@ -117,7 +117,8 @@ Status ReplaceFile(const fs::path& file, const std::string& text) {
 }  // namespace
 
 bool IsKeyText(std::string_view text) {
-  if (text.size() != kKeyTextBytes) return false;
+  // A NUL would end the text for libzmq, which then takes a shorter key for a whole one.
+  if (text.size() != kKeyTextBytes || text.find('\0') != std::string_view::npos) return false;
   std::array<uint8_t, kRawKeyBytes> raw{};
   const bool valid = zmq_z85_decode(raw.data(), std::string(text).c_str()) != nullptr;
   WipeBytes(std::as_writable_bytes(std::span(raw)));

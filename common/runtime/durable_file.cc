@@ -50,6 +50,7 @@ Status ErrnoStatus(const std::filesystem::path& path, const std::string& action,
     case ENOMEM:
       return ResourceExhausted(message);
     case ENOENT:
+    case ENOTDIR:
       return NotFound(message);
     case EACCES:
     case EPERM:

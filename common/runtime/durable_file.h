@@ -30,7 +30,7 @@ class FileHandle {
 };
 
 /// "[store] PATH: ACTION: strerror", coded: no space, quota or size limit → kResourceExhausted,
-/// ENOENT → kNotFound, EACCES/EPERM/EROFS → kPermissionDenied, otherwise kInternal.
+/// ENOENT and ENOTDIR → kNotFound, EACCES/EPERM/EROFS → kPermissionDenied, otherwise kInternal.
 [[nodiscard]] Status ErrnoStatus(const std::filesystem::path& path, const std::string& action,
                                  int error);
 

@@ -52,6 +52,50 @@ TEST(Sha256Test, AFileHasTheDigestOfItsContent) {
   EXPECT_EQ(digest.value(), Sha256Hex(AsBytes(content)));
 }
 
+// The padding of SHA-256 changes form around multiples of 64; file reading around its block.
+TEST(Sha256Test, LengthsAroundTheBlockGiveTheDigestOfTheSamePieces) {
+  for (const size_t length : {0, 1, 54, 55, 56, 57, 63, 64, 65, 119, 120, 127, 128, 129}) {
+    const std::string text(length, 'z');
+    Sha256 by_bytes;
+    for (const char c : text) by_bytes.Update(AsBytes(std::string_view(&c, 1)));
+    EXPECT_EQ(by_bytes.FinishHex(), Sha256Hex(AsBytes(text))) << length;
+  }
+  // NIST's one-block and two-block messages (FIPS 180-4 examples).
+  EXPECT_EQ(Sha256Hex(AsBytes("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq")),
+            "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
+}
+
+TEST(Sha256Test, FilesOfLengthsAroundTheReadingBlockAreReadWhole) {
+  const auto path = std::filesystem::path(::testing::TempDir()) / "weft_digest_edges.bin";
+  constexpr size_t kBlock = size_t{1} << 20;
+  for (const size_t length : {size_t{0}, size_t{1}, kBlock - 1, kBlock, kBlock + 1, 2 * kBlock}) {
+    const std::string content(length, 'e');
+    std::ofstream(path, std::ios::binary) << content;
+    const auto digest = Sha256File(path);
+    ASSERT_TRUE(digest.ok()) << digest.status();
+    EXPECT_EQ(*digest, Sha256Hex(AsBytes(content))) << length;
+  }
+  std::filesystem::remove(path);
+}
+
+TEST(Sha256Test, AMovedDigestGoesOnWhereItWas) {
+  Sha256 first;
+  first.Update(AsBytes("ab"));
+  Sha256 second(std::move(first));
+  second.Update(AsBytes("c"));
+  Sha256 third;
+  third.Update(AsBytes("forgotten"));
+  third = std::move(second);
+  EXPECT_EQ(third.FinishHex(), Sha256Hex(AsBytes("abc")));
+}
+
+TEST(Sha256Test, BinaryDigestAndDigitsAreTheSame) {
+  const Sha256Digest digest = Sha256Of(AsBytes("abc"));
+  EXPECT_EQ(digest[0], std::byte{0xBA});
+  EXPECT_EQ(digest[31], std::byte{0xAD});
+  EXPECT_EQ(Hex(digest), Sha256Hex(AsBytes("abc")));
+}
+
 TEST(Sha256Test, AMissingFileAndAFolderAreNamed) {
   const auto missing = Sha256File("no/such/file.bin");
   EXPECT_EQ(missing.status().code(), Code::kNotFound);

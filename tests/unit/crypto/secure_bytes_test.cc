@@ -2,7 +2,7 @@
 
 #include <array>
 #include <cstddef>
-#include <new>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -59,6 +59,39 @@ TEST(SecureBytesTest, ComparesContentAndLength) {
   EXPECT_FALSE(EqualInConstantTime(AsBytes("abc"), AsBytes("abd")));
   EXPECT_FALSE(EqualInConstantTime(AsBytes("abc"), AsBytes("ab")));
   EXPECT_TRUE(EqualInConstantTime({}, {}));
+}
+
+TEST(SecureBytesTest, MovingOntoItselfLosesNothing) {
+  SecureBytes a(AsBytes("secret"));
+  SecureBytes& same = a;
+  a = std::move(same);
+  EXPECT_EQ(a.view(), "secret");
+}
+
+TEST(SecureBytesTest, ItsBytesCanBeWrittenInPlaceAndNothingIsAlwaysEmpty) {
+  SecureBytes a(3);
+  a.span()[1] = std::byte{'x'};
+  EXPECT_EQ(a.view(), std::string_view("\0x\0", 3));
+  EXPECT_TRUE(SecureBytes().empty());
+  EXPECT_EQ(SecureBytes(size_t{0}).view(), "");
+  EXPECT_EQ(SecureBytes(ByteSpan()).size(), 0u);
+}
+
+TEST(ChecksumTest, ItDependsOnTheLengthOfZerosAndOnTheirOrder) {
+  std::set<uint64_t> seen;
+  for (size_t length = 0; length < 300; ++length) {
+    seen.insert(Xxh3(AsBytes(std::string(length, '\0'))));
+  }
+  EXPECT_EQ(seen.size(), 300u);
+  EXPECT_NE(Xxh3(AsBytes("ab")), Xxh3(AsBytes("ba")));
+}
+
+TEST(ChecksumTest, BytesThatAreNotAlignedGiveTheSame) {
+  const std::string text(5000, 'k');
+  for (size_t shift = 1; shift < 9; ++shift) {
+    const std::string moved = std::string(shift, '?') + text;
+    EXPECT_EQ(Xxh3(AsBytes(moved).subspan(shift)), Xxh3(AsBytes(text))) << shift;
+  }
 }
 
 }  // namespace

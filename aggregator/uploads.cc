@@ -24,7 +24,6 @@ struct Uploads::Transfer {
   uint32_t unwritten = 0;                     // chunks given to the store
   bool sealing = false;
   int digest_failures = 0;
-  uint64_t wire_bytes = 0;
   Nanos began{0};
   Nanos moved{0};  // when the last chunk came
 };
@@ -64,6 +63,7 @@ void Uploads::Forget(const ClientId& client) {
 void Uploads::CancelAll() {
   transfers_.clear();
   line_.clear();
+  came_bytes_.clear();
 }
 
 void Uploads::StartNext() {
@@ -107,7 +107,7 @@ void Uploads::OnChunk(const ClientId& from, const Chunk& chunk, const Blob& byte
   const auto it = transfers_.find(from);
   if (it == transfers_.end() || it->second->receiver == nullptr || it->second->sealing) return;
   const Shared transfer = it->second;
-  transfer->wire_bytes += bytes.size();
+  came_bytes_[from] += bytes.size();
   const Result<uint64_t> offset = transfer->receiver->Accept(chunk, bytes);
   if (!offset.ok()) {
     // What was in flight before a reconnect comes twice or not at all; Tick asks again.
@@ -159,7 +159,7 @@ void Uploads::OnSealed(const ClientId& client, const Shared& transfer, const Sta
   }
   Upload upload{.blob = transfer->blob,
                 .payload = transfer->payload,
-                .wire_bytes = transfer->wire_bytes,
+                .wire_bytes = came_bytes_[client],
                 .upload_s = ToSeconds(office_.env.clock.Now() - transfer->began)};
   Forget(client);
   done_(client, status.ok() ? Result<Upload>(std::move(upload)) : Result<Upload>(status));

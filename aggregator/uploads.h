@@ -17,7 +17,7 @@ namespace weft {
 struct Upload {
   std::string blob;
   PayloadOffer payload;
-  uint64_t wire_bytes = 0;  // chunks that came, re-sent ones included
+  uint64_t wire_bytes = 0;  // chunks that came, over all links, re-sent ones included
   double upload_s = 0;      // from the first request to the last byte on disk
 };
 
@@ -60,7 +60,8 @@ class Uploads {
   Office& office_;
   Done done_;
   std::map<ClientId, Shared> transfers_;
-  std::deque<ClientId> line_;  // taken on, not started
+  std::deque<ClientId> line_;                // taken on, not started
+  std::map<ClientId, uint64_t> came_bytes_;  // in this round, over reconnects
 };
 
 }  // namespace weft

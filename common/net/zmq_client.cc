@@ -121,7 +121,7 @@ class ZmqClient::Impl {
   void OnEvent(const zmq::MonitorEvent& event) {
     switch (event.event) {
       case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
-        connected_ = true;
+        connected_ = was_linked_ = true;
         failures_ = 0;
         backoff_ = backoff_min_;
         return;
@@ -144,6 +144,9 @@ class ZmqClient::Impl {
       case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
         // Closed by the other end; a handshake that only took too long says nothing about keys.
         if (event.value != EPIPE && event.value != ECONNRESET) return;
+        // The keys were right before: what closes the link now is a proxy or tunnel whose
+        // aggregator is down for the moment.
+        if (was_linked_) return;
         if (++failures_ < kFailuresBeforeRefusal) return;
         return Gone(PermissionDenied(
             Str("[net] ", endpoint_, " closed the link during the handshake ", failures_,
@@ -186,6 +189,7 @@ class ZmqClient::Impl {
                             ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL};
   Receiver* receiver_ = nullptr;
   bool connected_ = false;
+  bool was_linked_ = false;  // at least once
   bool cut_ = false;
   int failures_ = 0;
   std::optional<zmq::SocketSource> monitor_source_;
@@ -199,7 +203,7 @@ Result<std::unique_ptr<ZmqClient>> ZmqClient::Connect(EventLoop& loop, Options o
   WEFT_TRY(zmq::CheckLibrary());
   WEFT_TRY(zmq::CheckEndpoint("[net] server.address", options.endpoint));
   if (!IsKeyText(options.server_key)) {
-    return InvalidArgument("[net] server.public_key is not a CURVE key of 40 Z85 characters");
+    return InvalidArgument("[net] server.public-key is not a CURVE key of 40 Z85 characters");
   }
   auto impl = std::make_unique<Impl>(loop, options);
   WEFT_TRY(impl->Connect());

@@ -1,8 +1,10 @@
 #include "cli/exit_code.h"
 
+#include <csignal>
 #include <iostream>
 
 #include "cli/command.h"
+#include "cli/table.h"
 
 namespace weft::cli {
 
@@ -13,6 +15,9 @@ int ExitCodeOf(const Status& outcome, bool refused) {
 }
 
 int RunDaemon(const char* program, const std::function<Status(bool* refused)>& body) {
+  // A file over the shell's size limit (ulimit -f) is then a failed write, which says where and
+  // why; the signal would end the daemon without a word.
+  std::signal(SIGXFSZ, SIG_IGN);
   Status outcome;
   bool refused = false;
   // Guarded turns what escapes (a bug) into its own exit code.
@@ -23,8 +28,8 @@ int RunDaemon(const char* program, const std::function<Status(bool* refused)>& b
   if (bug != 0) return bug;
   if (!outcome.ok()) {
     const bool stopped = outcome.code() == Code::kCancelled && !refused;
-    std::cerr << program << ": " << (stopped ? "stopped: " : "error: ") << outcome.message()
-              << "\n";
+    std::cerr << program << ": " << (stopped ? "stopped: " : "error: ")
+              << OneLine(outcome.message()) << "\n";
   }
   return ExitCodeOf(outcome, refused);
 }

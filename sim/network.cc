@@ -65,12 +65,29 @@ Status SimNetwork::Carry(const ClientId& from, const ClientId& to, Frames frames
   const size_t bytes = frames.control.size() + frames.chunk.size();
   bytes_carried_ += bytes;
   const Nanos arrival = ArrivalTime(upward ? link.up_free : link.down_free, bytes);
-  queue_.At(arrival, [this, from, to, epoch = link.epoch, frames = std::move(frames)] {
+  if (tap_) tap_(from, to, frames);
+  if (!weather_) {
+    Deliver(from, to, std::move(frames), arrival);
+    return OkStatus();
+  }
+  for (const Nanos delay : weather_(upward ? from : to)) Deliver(from, to, frames, arrival + delay);
+  return OkStatus();
+}
+
+void SimNetwork::Deliver(const ClientId& from, const ClientId& to, Frames frames, Nanos arrival) {
+  const uint64_t epoch = links_[to == kAggregator ? from : to].epoch;
+  queue_.At(arrival, [this, from, to, epoch, frames = std::move(frames)] {
     if (links_[to == kAggregator ? from : to].epoch != epoch) return;
     End* end = FindEnd(to);
     if (end != nullptr && end->receiver() != nullptr) end->receiver()->OnFrames(from, frames);
   });
-  return OkStatus();
+}
+
+void SimNetwork::Drop(const ClientId& node) {
+  if (End* end = FindEnd(node)) end->SetReceiver(nullptr);
+  const Status why = Unavailable(Str("[network] the link to ", node, " broke"));
+  if (node != kAggregator) return CutLink(node, kAggregator, why);
+  for (const auto& [client, end] : clients_) CutLink(node, client, why);
 }
 
 void SimNetwork::CutLink(const ClientId& by, const ClientId& peer, const Status& why) {

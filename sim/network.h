@@ -3,8 +3,10 @@
 // frames as ZeroMQ does, with the same limits; each client has a link with a latency and a
 // bandwidth, and frames on a link queue behind one another.
 
+#include <functional>
 #include <map>
 #include <memory>
+#include <vector>
 
 #include "common/runtime/transport.h"
 #include "sim/event_queue.h"
@@ -15,6 +17,10 @@ struct LinkProfile {
   Nanos latency = std::chrono::milliseconds(5);  // one way
   double bytes_per_s = 12.5e6;                   // each way; 0: unlimited
 };
+
+/// What becomes of a message on a client's link, in either direction: one extra delay for each copy
+/// that arrives; none: it is lost. Frames may then overtake one another, which no real link does.
+using Weather = std::function<std::vector<Nanos>(const ClientId& client)>;
 
 class SimNetwork {
  public:
@@ -28,6 +34,15 @@ class SimNetwork {
   /// The end of the client of that name, made on first use.
   [[nodiscard]] Transport& ClientEnd(const ClientId& client);
 
+  void SetWeather(Weather weather) { weather_ = std::move(weather); }
+  /// Told of every message that is handed to a link.
+  using Tap = std::function<void(const ClientId& from, const ClientId& to, const Frames& frames)>;
+  void SetTap(Tap tap) { tap_ = std::move(tap); }
+
+  /// The node's process is gone: what is in flight to and from it is lost, and its peers notice
+  /// that their links broke.
+  void Drop(const ClientId& node);
+
   /// Bytes carried so far, both ways together.
   [[nodiscard]] uint64_t bytes_carried() const { return bytes_carried_; }
 
@@ -40,12 +55,15 @@ class SimNetwork {
   };
 
   Status Carry(const ClientId& from, const ClientId& to, Frames frames);
+  void Deliver(const ClientId& from, const ClientId& to, Frames frames, Nanos arrival);
   void CutLink(const ClientId& by, const ClientId& peer, const Status& why);
   [[nodiscard]] Nanos ArrivalTime(Nanos& free_at, size_t bytes) const;
   [[nodiscard]] End* FindEnd(const ClientId& name) const;
 
   EventQueue& queue_;
   LinkProfile profile_;
+  Weather weather_;
+  Tap tap_;
   std::unique_ptr<End> aggregator_;
   std::map<ClientId, std::unique_ptr<End>> clients_;
   std::map<ClientId, Link> links_;

@@ -18,13 +18,18 @@
 #include "common/adapters/adapter.h"
 #include "common/config/load.h"
 #include "common/tensor/device.h"
+#include "common/wire/message_codec.h"
+#include "sim/invariants.h"
 #include "sim/sites.h"
-#include "sim/world.h"
+#include "sim/virtual_world.h"
 
 namespace weft::sim {
 namespace {
 
 using Steady = std::chrono::steady_clock;
+
+// Of one write to a disk that can crash; without crashes nobody would see the difference.
+constexpr Nanos kWriteTime = std::chrono::milliseconds(2);
 
 double SecondsSince(Steady::time_point start) {
   return std::chrono::duration<double>(Steady::now() - start).count();
@@ -98,15 +103,14 @@ class Simulation {
   }
 
   Status Build() {
-    AggregatorOptions options;
-    options.settings = settings_;
-    options.settings_toml = ToToml(settings_, true);
-    options.base = shared_.base;
-    options.base_model = settings_.model.path;
-    options.run_dir = options_.out_dir;
-    options.evaluate_here = !population_.evaluation.empty();
     WEFT_TRY(RegisterWork());
+    WEFT_TRY(MakeWorld());
+    clients_.resize(population_.clients.size());
+    return OkStatus();
+  }
 
+  Status MakeWorld() {
+    const bool faulty = options_.faults || options_.fault_seed;
     WorldOptions world;
     world.sim = settings_.sim;
     world.seed = settings_.run.seed;
@@ -116,17 +120,100 @@ class Simulation {
     world.on_worker_start = [threads] { at::set_num_threads(threads); };
     world.log_sink = log::StderrSink();
     world.log_level = log::LevelFromName(settings_.run.log_level);
-    world_ = settings_.sim.world == "inproc" ? MakeInprocWorld(world) : MakeVirtualWorld(world);
+    if (faulty) world.write_time = kWriteTime;
+    if (settings_.sim.world == "inproc") {
+      if (faulty) return InvalidArgument("[sim] faults need the virtual world, not \"inproc\"");
+      world_ = MakeInprocWorld(std::move(world));
+      return OkStatus();
+    }
+    auto made = std::make_unique<VirtualWorld>(std::move(world));
+    virtual_ = made.get();
+    world_ = std::move(made);
+    if (faulty) PlanFaults();
+    return OkStatus();
+  }
+
+  // ---- processes ----
+
+  Status StartAggregator() {
+    AggregatorOptions options;
+    options.settings = settings_;
+    options.settings_toml = ToToml(settings_, true);
+    options.base = shared_.base;
+    options.base_model = settings_.model.path;
+    options.run_dir = options_.out_dir;
+    options.evaluate_here = !population_.evaluation.empty();
     aggregator_ =
         std::make_unique<AggregatorNode>(world_->MakeEnv(kAggregator), std::move(options));
-    for (const VirtualClient& client : population_.clients) {
-      ClientOptions own =
-          MakeClientOptions(*client.site, shared_, settings_.model.device, client.rank);
-      own.step_cost = Seconds(settings_.sim.step_cost_ms / 1000);
-      const ClientId name = own.name;
-      clients_.push_back(std::make_unique<ClientNode>(world_->MakeEnv(name), std::move(own)));
+    return aggregator_->Start();
+  }
+
+  Status StartClient(size_t index) {
+    const VirtualClient& client = population_.clients[index];
+    ClientOptions options =
+        MakeClientOptions(*client.site, shared_, settings_.model.device, client.rank);
+    options.step_cost = Seconds(settings_.sim.step_cost_ms / 1000);
+    const ClientId name = options.name;
+    clients_[index] = std::make_unique<ClientNode>(world_->MakeEnv(name), std::move(options));
+    return clients_[index]->Start();
+  }
+
+  // ---- faults ----
+
+  void PlanFaults() {
+    std::vector<ClientId> names;
+    for (const VirtualClient& client : population_.clients) names.push_back(client.site->client());
+    const FaultPlan plan =
+        options_.faults ? *options_.faults : DrawFaultPlan(*options_.fault_seed, names);
+    Notice(plan.Text());
+    virtual_->network().SetWeather(WeatherOf(plan, virtual_->queue()));
+    checker_.emplace(settings_);
+    virtual_->network().SetTap(
+        [this](const ClientId& from, const ClientId& to, const Frames& frames) {
+          if (from != kAggregator) return;
+          const Result<Message> message = DecodeMessage(frames.control);
+          if (message.ok()) checker_->OnSent(to, *message, virtual_->disk(kAggregator));
+        });
+    for (const Crash& crash : plan.crashes) {
+      virtual_->At(crash.at, [this, crash] { Kill(crash); });
     }
-    return OkStatus();
+  }
+
+  void Kill(const Crash& crash) {
+    if (crash.node == kAggregator) {
+      if (aggregator_ == nullptr || aggregator_->Finished()) return;
+      aggregator_.reset();
+    } else {
+      const size_t index = IndexOf(crash.node);
+      if (clients_[index] == nullptr || clients_[index]->Finished()) return;
+      clients_[index].reset();
+    }
+    virtual_->Kill(crash.node);
+    ++report_.crashes;
+    if (crash.node == kAggregator) checker_->Look(virtual_->disk(kAggregator));
+    virtual_->At(virtual_->queue().now() + crash.down, [this, node = crash.node] {
+      const Status started = node == kAggregator ? StartAggregator() : StartClient(IndexOf(node));
+      if (!started.ok() && broken_.ok()) broken_ = started.Within(Str("[sim] ", node, " again"));
+    });
+  }
+
+  size_t IndexOf(const ClientId& client) const {
+    const auto at =
+        std::find_if(population_.clients.begin(), population_.clients.end(),
+                     [&](const VirtualClient& each) { return each.site->client() == client; });
+    WEFT_CHECK(at != population_.clients.end(), "no client ", client);
+    return static_cast<size_t>(at - population_.clients.begin());
+  }
+
+  /// What ends a run that does not end by itself.
+  bool Hopeless() {
+    if (!checker_) return false;
+    if (broken_.ok()) broken_ = checker_->status();
+    if (broken_.ok() && world_->Elapsed() > options_.virtual_s_max) {
+      broken_ = Internal(Str("[invariant] the run has not ended after ", options_.virtual_s_max,
+                             " s of its own time"));
+    }
+    return !broken_.ok();
   }
 
   Status RegisterWork() {
@@ -152,12 +239,14 @@ class Simulation {
   }
 
   Status RunNodes() {
-    WEFT_TRY(aggregator_->Start());
-    for (const auto& client : clients_) WEFT_TRY(client->Start());
+    WEFT_TRY(StartAggregator());
+    for (size_t i = 0; i < clients_.size(); ++i) WEFT_TRY(StartClient(i));
     Steady::time_point last = Steady::now();
     uint32_t seen = 0;
     const auto done = [&] {
-      if (aggregator_->version().number != seen) {
+      if (Hopeless()) return true;
+      if (aggregator_ == nullptr) return false;
+      if (aggregator_->version().number > seen) {
         seen = aggregator_->version().number;
         report_.round_wall_s.push_back(SecondsSince(last));
         last = Steady::now();
@@ -168,6 +257,11 @@ class Simulation {
     };
     WEFT_TRY(world_->RunUntil(done));
     report_.virtual_s = world_->Elapsed();
+    if (checker_) {
+      checker_->Look(virtual_->disk(kAggregator));
+      if (broken_.ok()) broken_ = checker_->status();
+      WEFT_TRY(broken_);
+    }
     return aggregator_->Outcome();
   }
 
@@ -209,6 +303,9 @@ class Simulation {
   Population population_;
   WorkTable table_;
   std::unique_ptr<World> world_;
+  VirtualWorld* virtual_ = nullptr;  // world_, where it is that one
+  std::optional<InvariantChecker> checker_;
+  Status broken_;
   std::unique_ptr<AggregatorNode> aggregator_;
   std::vector<std::unique_ptr<ClientNode>> clients_;
 };

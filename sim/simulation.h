@@ -3,12 +3,14 @@
 // copy of the base in memory.
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "common/base/result.h"
 #include "common/config/settings.h"
 #include "common/runtime/run_view.h"
+#include "sim/faults.h"
 
 namespace weft::sim {
 
@@ -25,17 +27,26 @@ struct SimulationReport {
       eval_loss;  // [0] before training; on the aggregator's rows, else the clients' mean
   std::vector<std::string> adapter_sha256;  // after every round, [0] the initial one
   uint64_t peak_rss_mb = 0;
+  uint64_t crashes = 0;  // of processes, where faults were asked for
   RunView run;
 };
 
 struct SimulationOptions {
   Settings settings;
+  /// What goes wrong; needs the virtual world. The run is then checked against sim/invariants.h all
+  /// along, and ends at the latest after `virtual_s_max` of its own time.
+  std::optional<FaultPlan> faults = std::nullopt;
+  /// Draws the plan from this seed and the clients' names, where `faults` is not given.
+  std::optional<uint64_t> fault_seed = std::nullopt;
+  double virtual_s_max = 36000;
   std::string out_dir;  // PEFT folders of every round; empty: none
   std::function<void(const std::string& line)>
       on_notice;  // memory plan, rounds as they are published; may be empty
 };
 
 /// kResourceExhausted: the memory plan is over what [sim] memory-mb or the machine allows.
+/// kInternal "[invariant] …": a rule was broken, which is a bug of ours. Else the run's own
+/// outcome.
 [[nodiscard]] Result<SimulationReport> Simulate(SimulationOptions options);
 
 }  // namespace weft::sim

@@ -1,78 +1,115 @@
-#include <map>
+#include "sim/virtual_world.h"
+
 #include <utility>
 
-#include "common/runtime/memory_store.h"
-#include "sim/event_queue.h"
-#include "sim/executor.h"
-#include "sim/network.h"
-#include "sim/world.h"
+#include "common/base/check.h"
 
 namespace weft::sim {
 namespace {
 
 constexpr double kBytesPerMegabit = 1e6 / 8;
 
-class VirtualWorld : public World {
+/// A process's life: what it asked the world for comes back only while it lasts.
+class Life {
  public:
-  explicit VirtualWorld(WorldOptions options)
-      : options_(std::move(options)),
-        clock_(queue_),
-        network_(queue_, {.latency = Seconds(options_.sim.latency_ms / 1000),
-                          .bytes_per_s = options_.sim.bandwidth_mbps * kBytesPerMegabit}),
-        pool_(options_.workers, options_.on_worker_start),
-        executor_(queue_, pool_, *options_.work) {}
+  void End() { alive_ = std::make_shared<bool>(true); }
 
-  Env MakeEnv(const ClientId& node) override {
-    std::unique_ptr<Parts>& parts = parts_[node];
-    if (parts == nullptr) parts = std::make_unique<Parts>(*this, node);
-    Transport& transport =
-        node == kAggregator ? network_.AggregatorEnd() : network_.ClientEnd(node);
-    return {clock_, transport, executor_, parts->store, parts->entropy, parts->log};
+  template <typename Callback>
+  [[nodiscard]] auto Guard(Callback callback) const {
+    return [callback = std::move(callback), alive = std::weak_ptr<bool>(alive_)](auto&&... args) {
+      if (!alive.expired()) callback(std::forward<decltype(args)>(args)...);
+    };
   }
-
-  Status RunUntil(const std::function<bool()>& done) override {
-    while (!done()) {
-      if (!queue_.RunOne()) {
-        return DeadlineExceeded(
-            "[sim] nothing is left to happen, and the federation has not ended");
-      }
-    }
-    return OkStatus();
-  }
-
-  double Elapsed() const override { return ToSeconds(queue_.now()); }
 
  private:
-  struct Parts {
-    Parts(VirtualWorld& world, const ClientId& node)
-        : store({.post =
-                     [&queue = world.queue_](std::function<void()> callback) {
-                       queue.At(queue.now(), std::move(callback));
-                     },
-                 .wall_us = [&clock = world.clock_] { return clock.WallMicros(); },
-                 .fault = {}}),
-          entropy(RandomStream::Derive(world.options_.seed, {"entropy", node.name})),
-          log(
-              node.name, world.options_.log_sink,
-              [&clock = world.clock_] { return clock.WallMicros(); }, world.options_.log_level) {}
-    MemoryStore store;
-    RandomStream entropy;
-    log::Logger log;
-  };
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
 
-  const WorldOptions options_;
-  EventQueue queue_;
-  SimClock clock_;
-  SimNetwork network_;
-  WorkerPool pool_;
-  SimExecutor executor_;
-  std::map<ClientId, std::unique_ptr<Parts>> parts_;
+class LivingClock : public SimClock {
+ public:
+  LivingClock(EventQueue& queue, const Life& life) : SimClock(queue), life_(life) {}
+  TimerId At(Nanos when, std::function<void()> wake) override {
+    return SimClock::At(when, life_.Guard(std::move(wake)));
+  }
+
+ private:
+  const Life& life_;
+};
+
+class LivingExecutor : public SimExecutor {
+ public:
+  LivingExecutor(EventQueue& queue, WorkerPool& pool, const WorkTable& table, const Life& life)
+      : SimExecutor(queue, pool, table), life_(life) {}
+  void SubmitAny(std::any job, Nanos modelled_cost, std::shared_ptr<JobControl> control,
+                 std::function<void(std::any)> done) override {
+    SimExecutor::SubmitAny(std::move(job), modelled_cost, std::move(control),
+                           life_.Guard(std::move(done)));
+  }
+
+ private:
+  const Life& life_;
 };
 
 }  // namespace
 
-std::unique_ptr<World> MakeVirtualWorld(WorldOptions options) {
-  return std::make_unique<VirtualWorld>(std::move(options));
+/// What a node has of its own. Its disk outlives its lives.
+struct VirtualWorld::Process {
+  Process(VirtualWorld& world, const ClientId& node)
+      : clock(world.queue_, life),
+        executor(world.queue_, world.pool_, *world.options_.work, life),
+        disk({.queue = world.queue_,
+              .wall_us = [this] { return clock.WallMicros(); },
+              .write_time = world.options_.write_time,
+              .seed = RandomStream::Derive(world.options_.seed, {"disk", node.name}).key()}),
+        entropy(RandomStream::Derive(world.options_.seed, {"entropy", node.name})),
+        log(
+            node.name, world.options_.log_sink, [this] { return clock.WallMicros(); },
+            world.options_.log_level) {}
+
+  Life life;
+  LivingClock clock;
+  LivingExecutor executor;
+  SimDisk disk;
+  RandomStream entropy;
+  log::Logger log;
+};
+
+VirtualWorld::VirtualWorld(WorldOptions options)
+    : options_(std::move(options)),
+      network_(queue_, {.latency = Seconds(options_.sim.latency_ms / 1000),
+                        .bytes_per_s = options_.sim.bandwidth_mbps * kBytesPerMegabit}),
+      pool_(options_.workers, options_.on_worker_start) {}
+
+VirtualWorld::~VirtualWorld() = default;
+
+Env VirtualWorld::MakeEnv(const ClientId& node) {
+  std::unique_ptr<Process>& process = processes_[node];
+  if (process == nullptr) process = std::make_unique<Process>(*this, node);
+  Transport& transport = node == kAggregator ? network_.AggregatorEnd() : network_.ClientEnd(node);
+  return {process->clock, transport,        process->executor,
+          process->disk,  process->entropy, process->log};
+}
+
+Status VirtualWorld::RunUntil(const std::function<bool()>& done) {
+  while (!done()) {
+    if (!queue_.RunOne()) {
+      return DeadlineExceeded("[sim] nothing is left to happen, and the federation has not ended");
+    }
+  }
+  return OkStatus();
+}
+
+void VirtualWorld::Kill(const ClientId& node) {
+  Process& process = *processes_.at(node);
+  process.life.End();
+  process.disk.Crash();
+  network_.Drop(node);
+}
+
+const Store& VirtualWorld::disk(const ClientId& node) const {
+  const auto it = processes_.find(node);
+  WEFT_CHECK(it != processes_.end(), "no node ", node);
+  return it->second->disk;
 }
 
 }  // namespace weft::sim

@@ -30,13 +30,14 @@ struct WorldOptions {
   SimSettings sim;
   uint64_t seed = 1;
   size_t workers = 1;
+  Nanos write_time{0};                    // of one write to a virtual disk
   const WorkTable* work = nullptr;        // for all nodes; jobs say whose they are
   std::function<void()> on_worker_start;  // on each worker thread
   std::shared_ptr<log::Sink> log_sink;
   log::Level log_level = log::Level::kWarn;
 };
 
-[[nodiscard]] std::unique_ptr<World> MakeVirtualWorld(WorldOptions options);
+/// Real time and queues; virtual_world.h has the other one.
 [[nodiscard]] std::unique_ptr<World> MakeInprocWorld(WorldOptions options);
 
 }  // namespace weft::sim

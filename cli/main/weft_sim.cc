@@ -1,5 +1,5 @@
 // weft-sim run.toml [--model DIR] [--data F] [--clients N] [--workers W] [--seed S] [--out DIR]
-// [--set section.key=value]... [--json]
+// [--fault-seed S] [--set section.key=value]... [--json]
 
 #include <algorithm>
 #include <iostream>
@@ -40,6 +40,7 @@ Json ToJson(const weft::sim::SimulationReport& report) {
   out["eval_loss"] = report.eval_loss;
   out["adapter_sha256"] = report.adapter_sha256;
   out["peak_rss_mb"] = report.peak_rss_mb;
+  out["crashes"] = report.crashes;
   return out;
 }
 
@@ -59,7 +60,7 @@ void Print(const weft::sim::SimulationReport& report) {
 struct Flags {
   weft::SettingsSource source;
   std::string model, data, out;
-  int64_t clients = -1, workers = -1, seed = -1;
+  int64_t clients = -1, workers = -1, seed = -1, fault_seed = -1;
   bool json = false;
 };
 
@@ -73,6 +74,7 @@ weft::Status Run(Flags flags) {
   weft::sim::SimulationOptions options;
   options.settings = settings;
   options.out_dir = flags.out;
+  if (flags.fault_seed >= 0) options.fault_seed = static_cast<uint64_t>(flags.fault_seed);
   options.on_notice = [](const std::string& line) { std::cerr << "weft-sim: " << line << "\n"; };
   WEFT_TRY_ASSIGN(const weft::sim::SimulationReport report,
                   weft::sim::Simulate(std::move(options)));
@@ -101,6 +103,10 @@ int main(int argc, char** argv) {
                  "worker threads (default: cores); results do not depend on it")
       ->check(CLI::Range(1, 1024));
   app.add_option("--seed", flags.seed, "over run.seed")->check(CLI::NonNegativeNumber);
+  app.add_option("--fault-seed", flags.fault_seed,
+                 "kill processes and disturb links as drawn from this seed; the run's rules are "
+                 "checked all along")
+      ->check(CLI::NonNegativeNumber);
   app.add_option("--out", flags.out,
                  "write every round's adapter below this folder, as PEFT folders");
   app.add_option("--set", flags.source.overrides,

@@ -1,0 +1,91 @@
+#include "sim/faults.h"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "common/base/str.h"
+#include "common/runtime/transport.h"
+
+namespace weft::sim {
+namespace {
+
+double Draw(RandomStream& stream, double most) { return stream.Uniform() * most; }
+
+bool Parted(const FaultPlan& plan, const ClientId& client, Nanos now) {
+  return std::any_of(plan.partitions.begin(), plan.partitions.end(), [&](const Partition& p) {
+    return now >= p.begin && now < p.end &&
+           std::find(p.clients.begin(), p.clients.end(), client) != p.clients.end();
+  });
+}
+
+}  // namespace
+
+std::string FaultPlan::Text() const {
+  std::string text = Str("faults of seed ", seed, ": messages lost ", links.loss, ", repeated ",
+                         links.repeat, ", reordered ", links.reorder, "\n");
+  for (const Partition& partition : partitions) {
+    text += Str("  from ", ToSeconds(partition.begin), " s to ", ToSeconds(partition.end),
+                " s cut off:");
+    for (const ClientId& client : partition.clients) text += " " + client.name;
+    text += "\n";
+  }
+  for (const Crash& crash : crashes) {
+    text += Str("  at ", ToSeconds(crash.at), " s ", crash.node, " dies for ",
+                ToSeconds(crash.down), " s\n");
+  }
+  return text;
+}
+
+FaultPlan DrawFaultPlan(uint64_t seed, std::span<const ClientId> clients,
+                        const FaultBounds& bounds) {
+  RandomStream stream = RandomStream::Derive(seed, {"fault-plan"});
+  FaultPlan plan;
+  plan.seed = seed;
+  plan.links.loss = Draw(stream, bounds.loss_max);
+  plan.links.repeat = Draw(stream, bounds.repeat_max);
+  plan.links.reorder = Draw(stream, bounds.reorder_max);
+  plan.links.hold_max = Seconds(bounds.hold_max_s);
+  for (uint64_t i = stream.Below(bounds.partitions_max + 1); i > 0; --i) {
+    Partition partition;
+    partition.begin = Seconds(Draw(stream, bounds.span_s));
+    partition.end = partition.begin + Seconds(Draw(stream, bounds.partition_max_s));
+    for (const ClientId& client : clients) {
+      if (stream.Below(2) == 0) partition.clients.push_back(client);
+    }
+    plan.partitions.push_back(std::move(partition));
+  }
+  const auto crash = [&](const ClientId& node) {
+    plan.crashes.push_back({node, Seconds(Draw(stream, bounds.span_s)),
+                            Seconds(0.1 + Draw(stream, bounds.down_max_s))});
+  };
+  if (!clients.empty()) {
+    for (uint64_t i = stream.Below(bounds.client_crashes_max + 1); i > 0; --i) {
+      crash(clients[stream.Below(clients.size())]);
+    }
+  }
+  for (uint64_t i = stream.Below(bounds.aggregator_crashes_max + 1); i > 0; --i) {
+    crash(kAggregator);
+  }
+  std::stable_sort(plan.crashes.begin(), plan.crashes.end(),
+                   [](const Crash& a, const Crash& b) { return a.at < b.at; });
+  return plan;
+}
+
+Weather WeatherOf(const FaultPlan& plan, const EventQueue& queue) {
+  const auto luck =
+      std::make_shared<RandomStream>(RandomStream::Derive(plan.seed, {"messages' luck"}));
+  return [plan, &queue, luck](const ClientId& client) {
+    std::vector<Nanos> copies;
+    if (Parted(plan, client, queue.now()) || luck->Uniform() < plan.links.loss) return copies;
+    const auto copy = [&] {
+      const bool held = luck->Uniform() < plan.links.reorder;
+      copies.push_back(held ? Seconds(Draw(*luck, ToSeconds(plan.links.hold_max))) : Nanos{0});
+    };
+    copy();
+    if (luck->Uniform() < plan.links.repeat) copy();
+    return copies;
+  };
+}
+
+}  // namespace weft::sim

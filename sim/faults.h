@@ -1,0 +1,69 @@
+#pragma once
+// FaultPlan: what goes wrong in a simulated federation and when, drawn from a seed: processes that
+// die and come back, links that lose, repeat and reorder messages, partitions. Plain data; the same
+// seed gives the same plan, and the same plan the same run.
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "common/base/ids.h"
+#include "common/base/random.h"
+#include "sim/event_queue.h"
+#include "sim/network.h"
+
+namespace weft::sim {
+
+struct LinkFaults {
+  double loss = 0;     // share of messages that never arrive
+  double repeat = 0;   // share that arrive twice
+  double reorder = 0;  // share held back, so that later ones overtake them
+  Nanos hold_max{0};   // by at most this
+};
+
+/// Nothing passes between the aggregator and a client.
+struct Partition {
+  Nanos begin{0};
+  Nanos end{0};
+  std::vector<ClientId> clients;
+};
+
+/// A process dies without a word and is started again on what its disk holds.
+struct Crash {
+  ClientId node;  // kAggregator or a client
+  Nanos at{0};
+  Nanos down{0};
+};
+
+struct FaultPlan {
+  uint64_t seed = 1;  // of the messages' luck and of what crashes leave on disks
+  LinkFaults links;
+  std::vector<Partition> partitions;
+  std::vector<Crash> crashes;
+
+  /// One line a fault, for people.
+  [[nodiscard]] std::string Text() const;
+};
+
+/// Bounds of a drawn plan. The defaults lose no participant for good: everything that stops, goes
+/// on before the run is over.
+struct FaultBounds {
+  double span_s = 60;  // of virtual time in which faults begin
+  double loss_max = 0.15;
+  double repeat_max = 0.15;
+  double reorder_max = 0.15;
+  double hold_max_s = 0.3;
+  uint64_t partitions_max = 2;
+  double partition_max_s = 12;
+  uint64_t client_crashes_max = 4;
+  uint64_t aggregator_crashes_max = 2;
+  double down_max_s = 10;
+};
+[[nodiscard]] FaultPlan DrawFaultPlan(uint64_t seed, std::span<const ClientId> clients,
+                                      const FaultBounds& bounds = {});
+
+/// The plan's links and partitions as a network's weather; `queue` tells it the time.
+[[nodiscard]] Weather WeatherOf(const FaultPlan& plan, const EventQueue& queue);
+
+}  // namespace weft::sim

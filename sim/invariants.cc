@@ -1,0 +1,244 @@
+#include "sim/invariants.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "common/base/str.h"
+#include "common/crypto/digest.h"
+
+namespace weft::sim {
+namespace {
+
+// A round's end is noticed by a timer of one second; writing its events takes moments.
+constexpr int64_t kSlackMicros = 3'000'000;
+
+/// Folds the ledger by rules of its own: nothing here is the aggregator's code.
+class Rules {
+ public:
+  explicit Rules(const Settings& settings) : settings_(settings) {}
+
+  Status Add(const LedgerEvent& row) {
+    now_us_ = row.wall_us;
+    WEFT_TRY_ASSIGN(const RunEvent event, FromEvent(row));
+    if (finished_ && !std::holds_alternative<RunResumed>(event)) {
+      return Broken("the run had finished");
+    }
+    return std::visit(*this, event);
+  }
+
+  template <typename E>
+  Status operator()(const E&) {
+    return OkStatus();
+  }
+
+  Status operator()(const RunResumed&) {
+    finished_ = false;
+    since_us_ = now_us_;  // an open round's time runs anew
+    return OkStatus();
+  }
+
+  Status operator()(const RunFinished&) {
+    finished_ = true;  // a round that is open stays so: a new start goes on with it
+    return OkStatus();
+  }
+
+  Status operator()(const RoundOpened& event) {
+    if (!published_ || event.plan.round.number != version_ + 1) {
+      return Broken(Str("round ", event.plan.round, " is opened after version ", version_));
+    }
+    if (open_) return Broken(Str("round ", event.plan.round, " is opened while one is open"));
+    open_ = true;
+    since_us_ = now_us_;
+    deadline_us_ = static_cast<int64_t>(event.plan.deadline_s * 1e6);
+    cohort_.clear();
+    for (const ClientPlan& client : event.plan.cohort) {
+      cohort_[client.client] = client.adapter;
+      asked_[client.client] = client.adapter;
+    }
+    return OkStatus();
+  }
+
+  Status operator()(const UpdateAccepted& event) {
+    const UpdateHeader& header = event.header;
+    if (!open_ || header.round.number != version_ + 1) {
+      return Broken(
+          Str("an update of round ", header.round, " is accepted after version ", version_));
+    }
+    const auto asked = asked_.find(header.client);
+    if (asked == asked_.end() || asked->second != header.spec) {
+      return Broken(Str("the update of ", header.client, " was not asked for"));
+    }
+    if (!accepted_.insert(header.client).second) {
+      return Broken(Str("the update of ", header.client, " counts twice"));
+    }
+    return OkStatus();
+  }
+
+  Status operator()(const RoundMissed& event) {
+    WEFT_TRY(InTime("missed"));
+    if (!open_ || event.round.number != version_ + 1) return Broken("a round that is not open");
+    if (accepted_.size() >= Quorum()) return Broken("a round with its quorum is missed");
+    open_ = false;
+    return OkStatus();
+  }
+
+  Status operator()(const RoundPublished& event) {
+    if (published_ && event.version.number != version_ + 1) {
+      return Broken(Str("version ", event.version, " follows version ", version_));
+    }
+    if (event.version.number > 0) WEFT_TRY(Merged(event));
+    published_ = true;
+    version_ = event.version.number;
+    open_ = false;
+    accepted_.clear();
+    asked_.clear();
+    return OkStatus();
+  }
+
+  Status operator()(const BestRound& event) {
+    if (event.by == best_by_ && !(event.loss < best_loss_)) {
+      return Broken(Str("the best loss goes from ", best_loss_, " to ", event.loss));
+    }
+    best_by_ = event.by;
+    best_loss_ = event.loss;
+    return OkStatus();
+  }
+
+ private:
+  Status Broken(const std::string& what) const { return Internal(what); }
+
+  [[nodiscard]] size_t Quorum() const {
+    const double share = settings_.cohort.quorum * static_cast<double>(cohort_.size());
+    return static_cast<size_t>(std::max(1.0, std::ceil(share - 1e-9)));
+  }
+
+  Status InTime(std::string_view how) const {
+    if (now_us_ - since_us_ <= deadline_us_ + kSlackMicros) return OkStatus();
+    return Broken(Str("a round is ", how, " ", static_cast<double>(now_us_ - since_us_) * 1e-6,
+                      " s after it was opened, its deadline is ",
+                      static_cast<double>(deadline_us_) * 1e-6, " s"));
+  }
+
+  Status Merged(const RoundPublished& event) const {
+    WEFT_TRY(InTime("published"));
+    if (!open_) return Broken(Str("version ", event.version, " without an open round"));
+    std::set<ClientId> merged;
+    for (const auto& [client, norm] : event.certificate.client_norms) merged.insert({client});
+    if (merged != accepted_) {
+      return Broken(Str("version ", event.version, " merged ", merged.size(),
+                        " updates, accepted were ", accepted_.size()));
+    }
+    if (merged.size() < Quorum()) {
+      return Broken(Str("version ", event.version, " has ", merged.size(),
+                        " updates, its quorum is ", Quorum()));
+    }
+    return OkStatus();
+  }
+
+  const Settings& settings_;
+  int64_t now_us_ = 0;
+  int64_t since_us_ = 0;
+  int64_t deadline_us_ = 0;
+  bool finished_ = false;
+  bool published_ = false;
+  bool open_ = false;
+  uint32_t version_ = 0;
+  std::map<ClientId, AdapterSpec> cohort_;  // of the open try
+  std::map<ClientId, AdapterSpec> asked_;   // of all tries at this round
+  std::set<ClientId> accepted_;             // for the next version
+  std::string best_by_;
+  double best_loss_ = 0;
+};
+
+Status CheckBlob(const Store& disk, const std::string& name, const std::string& sha256) {
+  const Result<Blob> blob = disk.ReadBlob(name);
+  if (!blob.ok()) return Internal(Str("blob ", name, " of the ledger: ", blob.status().message()));
+  if (Sha256Hex(blob->span()) == sha256) return OkStatus();
+  return Internal(Str("blob ", name, " is not what the ledger says"));
+}
+
+}  // namespace
+
+Status CheckRunLedger(std::span<const LedgerEvent> ledger, const Settings& settings) {
+  Rules rules(settings);
+  for (const LedgerEvent& row : ledger) {
+    WEFT_TRY(rules.Add(row).Within(Str("[invariant] row ", row.seq, " ", row.kind)));
+  }
+  return OkStatus();
+}
+
+void InvariantChecker::Break(const Status& why) {
+  if (status_.ok() && !why.ok()) status_ = why;
+}
+
+Status InvariantChecker::CheckKept(const std::vector<LedgerEvent>& ledger) {
+  if (last_seq_ > 0 && (ledger.size() < last_seq_ || ledger[last_seq_ - 1].hash != last_hash_)) {
+    return Internal(Str("[invariant] the ledger had ", last_seq_, " rows, of which some are gone"));
+  }
+  if (ledger.empty()) return OkStatus();
+  last_seq_ = ledger.size();
+  last_hash_ = ledger.back().hash;
+  return OkStatus();
+}
+
+Status InvariantChecker::CheckBlobs(const std::vector<LedgerEvent>& ledger,
+                                    const Store& disk) const {
+  std::map<std::string, std::string> wanted;  // name → SHA-256
+  std::map<uint32_t, std::pair<std::string, std::string>> states;
+  std::vector<std::string> spool;
+  uint32_t newest = 0;
+  uint32_t best = 0;
+  for (const LedgerEvent& row : ledger) {
+    WEFT_TRY_ASSIGN(const RunEvent event, FromEvent(row));
+    if (const auto* published = std::get_if<RoundPublished>(&event)) {
+      newest = published->version.number;
+      states[newest] = {published->state.name, published->state.sha256};
+      for (const std::string& name : spool) wanted.erase(name);
+      spool.clear();
+    } else if (const auto* accepted = std::get_if<UpdateAccepted>(&event)) {
+      wanted[accepted->blob] = accepted->header.payload_sha256;
+      spool.push_back(accepted->blob);
+    } else if (const auto* round = std::get_if<BestRound>(&event)) {
+      best = round->version.number;
+    }
+  }
+  for (const uint32_t version : {newest, best}) {
+    if (const auto state = states.find(version); state != states.end()) {
+      wanted.insert(state->second);
+    }
+  }
+  for (const auto& [name, sha256] : wanted) {
+    WEFT_TRY(CheckBlob(disk, name, sha256).Within("[invariant]"));
+  }
+  return OkStatus();
+}
+
+void InvariantChecker::Look(const Store& disk) {
+  ++looks_;
+  const Result<std::vector<LedgerEvent>> ledger = disk.ReadLedger();
+  if (!ledger.ok()) return Break(ledger.status().Within("[invariant]"));
+  Break(CheckKept(*ledger));
+  Break(CheckRunLedger(*ledger, settings_));
+  Break(CheckBlobs(*ledger, disk));
+}
+
+void InvariantChecker::OnSent(const ClientId& to, const Message& message, const Store& disk) {
+  const auto* verdict = std::get_if<UpdateVerdict>(&message);
+  if (verdict == nullptr || verdict->code != Code::kOk) return;
+  Look(disk);
+  const Result<std::vector<LedgerEvent>> ledger = disk.ReadLedger();
+  if (!ledger.ok()) return;
+  for (const LedgerEvent& row : *ledger) {
+    if (row.kind != UpdateAccepted::kKind) continue;
+    const Result<UpdateAccepted> accepted = FromEvent<UpdateAccepted>(row);
+    if (accepted.ok() && accepted->header.client == to &&
+        accepted->header.round == verdict->round) {
+      return;
+    }
+  }
+  Break(Internal(Str("[invariant] ", to, " is told that its update of round ", verdict->round,
+                     " counts, but the ledger on disk does not say so")));
+}
+
+}  // namespace weft::sim

@@ -1,0 +1,56 @@
+#pragma once
+// What must hold of a run whatever goes wrong, checked while it is simulated: nothing that was
+// acknowledged is lost, nothing is counted that should not be, every round ends in its time.
+
+#include <map>
+#include <set>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "common/config/settings.h"
+#include "common/runtime/run_events.h"
+#include "common/wire/messages.h"
+
+namespace weft::sim {
+
+/// The rules about a run's ledger alone, from its start. kInternal naming the first row that breaks
+/// one:
+///   versions count up by one; a round is opened for the next version only, and ends (published or
+///   missed) within its deadline of its opening or of the aggregator's last start
+///   an update is accepted once a round, from a client that was ever asked, at the rank it was
+///   asked for
+///   what a round merged is exactly what was accepted for it, and at least its quorum
+///   the best version's loss only falls while the same judge speaks
+///   after the run has finished nothing follows but a new start
+[[nodiscard]] Status CheckRunLedger(std::span<const LedgerEvent> ledger, const Settings& settings);
+
+/// The rules about disks and messages as well. Calls come from the simulator's loop.
+class InvariantChecker {
+ public:
+  explicit InvariantChecker(Settings settings) : settings_(std::move(settings)) {}
+
+  /// The aggregator's disk as it is now: the ledger keeps its rules, has lost nothing since the
+  /// last look, and the blobs it speaks of are there.
+  void Look(const Store& disk);
+  /// The aggregator sends this: a client is told that its update counts only when the ledger says
+  /// so on disk.
+  void OnSent(const ClientId& to, const Message& message, const Store& disk);
+
+  /// The first rule that was broken, or ok.
+  [[nodiscard]] const Status& status() const { return status_; }
+  [[nodiscard]] uint64_t looks() const { return looks_; }
+
+ private:
+  void Break(const Status& why);
+  [[nodiscard]] Status CheckKept(const std::vector<LedgerEvent>& ledger);
+  [[nodiscard]] Status CheckBlobs(const std::vector<LedgerEvent>& ledger, const Store& disk) const;
+
+  const Settings settings_;
+  Status status_;
+  std::string last_hash_;  // of the newest row seen
+  uint64_t last_seq_ = 0;
+  uint64_t looks_ = 0;
+};
+
+}  // namespace weft::sim

@@ -1,0 +1,48 @@
+#pragma once
+// VirtualWorld: virtual time and a simulated network, in which processes can die and come back.
+// Single-threaded but for the workers.
+
+#include <functional>
+#include <map>
+#include <memory>
+
+#include "sim/disk.h"
+#include "sim/executor.h"
+#include "sim/network.h"
+#include "sim/world.h"
+
+namespace weft::sim {
+
+class VirtualWorld : public World {
+ public:
+  explicit VirtualWorld(WorldOptions options);
+  ~VirtualWorld() override;
+
+  Env MakeEnv(const ClientId& node) override;
+  Status RunUntil(const std::function<bool()>& done) override;
+  double Elapsed() const override { return ToSeconds(queue_.now()); }
+
+  /// Runs `event` at that time of the world.
+  void At(Nanos when, std::function<void()> event) { queue_.At(when, std::move(event)); }
+
+  /// The node's process is gone from one moment to the next: its timers, jobs and writes come back
+  /// to nobody, its disk keeps what SimDisk says, its links break. The caller destroys the node
+  /// first; its next life begins with the Env it already has.
+  void Kill(const ClientId& node);
+
+  [[nodiscard]] const EventQueue& queue() const { return queue_; }
+  [[nodiscard]] SimNetwork& network() { return network_; }
+  /// What lies on a node's disk; the node's Env was made before.
+  [[nodiscard]] const Store& disk(const ClientId& node) const;
+
+ private:
+  struct Process;
+
+  const WorldOptions options_;
+  EventQueue queue_;
+  SimNetwork network_;
+  std::map<ClientId, std::unique_ptr<Process>> processes_;
+  WorkerPool pool_;  // destroyed first: its work reads disks
+};
+
+}  // namespace weft::sim

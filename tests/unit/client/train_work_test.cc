@@ -25,7 +25,7 @@ class TrainWorkTest : public ::testing::Test {
     Site::Parts parts;
     parts.client = {"harbour"};
     parts.models = std::make_shared<ModelShelf>(folder_, at::Device(at::kCPU));
-    parts.tokenizer = *Tokenizer::Load(folder_);
+    parts.tokenizer = Tokenizer::Load(folder_).value();
     for (int i = 0; i < 6; ++i) {
       Row row;
       row.kind = RowKind::kPrompt;
@@ -152,7 +152,7 @@ TEST_F(TrainWorkTest, EvaluationSeesTheAdapter) {
   const auto trained = Run(job);
   ASSERT_TRUE(trained.ok()) << trained.status();
   JobControl control;
-  ClientEvaluateJob evaluate{.run = {"run"}, .version = {1}, .client = {"harbour"}};
+  ClientEvaluateJob evaluate{.run = {"run"}, .version = {1}, .client = {"harbour"}, .bundle = {}};
   const auto base = EvaluateVersion(*site_, evaluate, control);
   evaluate.bundle = trained->payload;
   const auto after = EvaluateVersion(*site_, evaluate, control);
@@ -163,7 +163,7 @@ TEST_F(TrainWorkTest, EvaluationSeesTheAdapter) {
 
 TEST_F(TrainWorkTest, RegisteredWorkFindsItsSite) {
   WorkTable table;
-  RegisterTrainWork(table, {.sites = {std::shared_ptr<Site>(site_.release())}});
+  RegisterTrainWork(table, {.sites = {std::shared_ptr<Site>(site_.release())}, .on_notice = {}});
   JobControl control;
   const std::any result = table.Run(std::any(Job()), control);
   EXPECT_TRUE(std::any_cast<const Result<TrainJob::Output>&>(result).ok());

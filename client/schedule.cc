@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numbers>
 
 #include "client/objectives/objective.h"
@@ -19,21 +20,25 @@ bool IsOneOf(std::string_view value, std::initializer_list<std::string_view> kno
   return std::find(known.begin(), known.end(), value) != known.end();
 }
 
+// From `min` to `max`; nothing above it means anything, and sums of it would overflow.
+Status CheckCount(std::string_view name, int64_t got, int64_t min, int64_t max) {
+  if (got >= min && got <= max) return OkStatus();
+  return Wrong(name, got, Str(min, " to ", max));
+}
+
 Status CheckCounts(const LocalTraining& training) {
-  if (training.local_steps < 0) return Wrong("local_steps", training.local_steps, "0 or more");
-  if (training.local_steps == 0 && training.local_epochs < 1) {
-    return Wrong("local_epochs", training.local_epochs, "1 or more where local_steps is 0");
-  }
-  if (training.batch_size < 1) return Wrong("batch_size", training.batch_size, "1 or more");
+  WEFT_TRY(CheckCount("local_steps", training.local_steps, 0, kTrainStepsMax));
+  WEFT_TRY(CheckCount("local_epochs", training.local_epochs, training.local_steps == 0 ? 1 : 0,
+                      kTrainEpochsMax));
+  WEFT_TRY(CheckCount("batch_size", training.batch_size, 1, kBatchRowsMax));
   if (training.micro_batch_size < 0 || training.micro_batch_size > training.batch_size) {
-    return Wrong("micro_batch_size", training.micro_batch_size, "0 to batch_size");
+    return Wrong("micro_batch_size", training.micro_batch_size,
+                 Str("0 to batch_size, ", training.batch_size));
   }
-  if (training.max_len < 0) return Wrong("max_len", training.max_len, "0 or more");
-  if (training.warmup_steps < 0) return Wrong("warmup_steps", training.warmup_steps, "0 or more");
-  if (training.schedule_steps < 0 || training.steps_done < 0) {
-    return Wrong("schedule_steps or steps_done", "negative", "0 or more");
-  }
-  return OkStatus();
+  WEFT_TRY(CheckCount("max_len", training.max_len, 0, kRowTokensMax));
+  WEFT_TRY(CheckCount("warmup_steps", training.warmup_steps, 0, kTrainStepsMax));
+  WEFT_TRY(CheckCount("schedule_steps", training.schedule_steps, 0, kTrainStepsMax));
+  return CheckCount("steps_done", training.steps_done, 0, std::numeric_limits<int64_t>::max() / 2);
 }
 
 Status CheckNumbers(const LocalTraining& training) {

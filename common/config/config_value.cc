@@ -6,6 +6,9 @@
 #include <charconv>
 #include <cmath>
 
+// What is wrong in a file must be an error: the library asserts what it checks again, with words,
+// a few lines on.
+#define TOML_ASSERT(expr) static_cast<void>(0)
 #define TOML_EXCEPTIONS 0
 #include <toml++/toml.h>
 
@@ -65,6 +68,43 @@ Result<ConfigValue> Convert(const toml::node& node, const std::string& name) {
   return value;
 }
 
+// Behind the string that opens at `at`: TOML's four kinds, of which those in triple quotes go over
+// lines.
+size_t EndOfString(std::string_view text, size_t at) {
+  const char kind = text[at];
+  const bool triple = text.substr(at, 3) == std::string(3, kind);
+  const std::string close(triple ? 3 : 1, kind);
+  for (at += close.size(); at < text.size(); ++at) {
+    if (text.substr(at, close.size()) == close) return at + close.size();
+    if (text[at] == '\n' && !triple) return at;
+    if (text[at] == '\\' && kind == '"') ++at;
+  }
+  return text.size();
+}
+
+// The library recurses once for each part of a dotted key, without a bound of its own.
+bool KeysWithin(std::string_view text, size_t parts_max) {
+  constexpr std::string_view kBetweenKeys = "\n=,{}[]";
+  size_t dots = 0;
+  for (size_t i = 0; i < text.size();) {
+    const char c = text[i];
+    if (c == '"' || c == '\'') {
+      i = EndOfString(text, i);
+      continue;
+    }
+    if (c == '#') {
+      i = std::min(text.find('\n', i), text.size());
+      continue;
+    }
+    if (kBetweenKeys.find(c) != std::string_view::npos) dots = 0;
+    if (c == '.' && ++dots >= parts_max) return false;
+    ++i;
+  }
+  return true;
+}
+
+constexpr size_t kKeyPartsMax = 64;
+
 }  // namespace
 
 std::string ConfigValue::Describe() const {
@@ -72,11 +112,27 @@ std::string ConfigValue::Describe() const {
   if (const int64_t* integer = As<int64_t>()) return Str(*integer);
   if (const double* number = As<double>()) return NumberToml(*number);
   if (const std::string* text = As<std::string>()) return QuoteToml(*text);
-  if (As<List>() != nullptr) return "a list";
-  return "a table";
+  // Short ones whole, for which of their values is wrong is seen best among the others.
+  constexpr size_t kShownMax = 80;
+  std::string text;
+  if (const List* list = As<List>()) {
+    for (const ConfigValue& item : *list) {
+      text += (text.empty() ? "" : ", ") + item.Describe();
+      if (text.size() > kShownMax) return Str("a list of ", list->size());
+    }
+    return "[" + text + "]";
+  }
+  for (const auto& [key, value] : *As<Table>()) {
+    text += (text.empty() ? "" : ", ") + KeyToml(key) + " = " + value.Describe();
+    if (text.size() > kShownMax) return Str("a table of ", As<Table>()->size());
+  }
+  return "{" + text + "}";
 }
 
 Result<ConfigValue> ParseToml(std::string_view text, const std::string& name) {
+  if (!KeysWithin(text, kKeyPartsMax)) {
+    return InvalidArgument(Str(name, ": a key of more than ", kKeyPartsMax, " dotted parts"));
+  }
   const toml::parse_result parsed = toml::parse(text, name);
   if (!parsed) {
     const toml::source_position at = parsed.error().source().begin;

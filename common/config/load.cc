@@ -263,6 +263,9 @@ Status CheckTogether(const Settings& settings) {
       return InvalidArgument(Str("[config] two clients are named ", name));
     }
   }
+  if (settings.run.name.empty()) {
+    return InvalidArgument("[config] run.name: got none, wanted a name for the run's folder");
+  }
   if (settings.server.gone_after_s <= settings.server.heartbeat_s) {
     return InvalidArgument(Str("[config] server.gone-after-s: got ", settings.server.gone_after_s,
                                ", wanted more than server.heartbeat-s, ",
@@ -276,6 +279,15 @@ Status CheckTogether(const Settings& settings) {
 }
 
 }  // namespace
+
+Status SetFromFlag(Settings& settings, ClientSettings& client, const std::string& flag,
+                   const std::string& path, const std::string& value) {
+  const size_t dot = path.find('.');
+  const Given given{path.substr(0, dot), path.substr(dot + 1), Str(flag, " ", value, ": ")};
+  std::vector<Binding> table = BindClient(client);
+  if (given.section != "client") table = BindSettings(settings);
+  return AssignGivenText(table, given, value);
+}
 
 Result<Settings> LoadSettings(const SettingsSource& source) {
   Settings settings;

@@ -21,6 +21,12 @@ struct SettingsSource {
 /// Relative paths in the file are taken from the file's folder.
 [[nodiscard]] Result<Settings> LoadSettings(const SettingsSource& source);
 
+/// Sets `path` ("client.rank") from a program's flag, checked as if it stood in a file; client.*
+/// goes to `client`. Relative paths are taken from the working folder; errors name the flag.
+[[nodiscard]] Status SetFromFlag(Settings& settings, ClientSettings& client,
+                                 const std::string& flag, const std::string& path,
+                                 const std::string& value);
+
 /// The settings as a TOML file that LoadSettings reads back to an equal value; only what differs
 /// from the defaults unless `all`.
 [[nodiscard]] std::string ToToml(const Settings& settings, bool all);

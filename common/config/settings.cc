@@ -4,6 +4,7 @@
 #include "common/config/settings.h"
 
 #include <algorithm>
+#include <concepts>
 #include <string>
 #include <string_view>
 
@@ -19,9 +20,9 @@ Rule AtLeast(double min) {
   rule.min = min;
   return rule;
 }
-Rule Between(double min, double max) {
+Rule Between(double min, std::convertible_to<double> auto max) {
   Rule rule = AtLeast(min);
-  rule.max = max;
+  rule.max = static_cast<double>(max);
   return rule;
 }
 Rule Above(double min) {
@@ -82,9 +83,11 @@ bool IsDevice(const std::string& text) {
 
 // HOST:PORT; IPv6 hosts are bracketed and hold colons themselves.
 bool IsHostPort(const std::string& text) {
+  constexpr int kPortMax = 65535;
   const size_t colon = text.rfind(':');
   return colon != std::string::npos && colon > 0 && text.find('/') == std::string::npos &&
-         IsNumber(std::string_view(text).substr(colon + 1), 5);
+         IsNumber(std::string_view(text).substr(colon + 1), 5) &&
+         std::stoi(text.substr(colon + 1)) <= kPortMax;
 }
 
 // Other transports would carry no CURVE security. Port * lets the system choose one.
@@ -124,12 +127,12 @@ void BindModel(std::vector<Binding>& t, Settings& s) {
                Between(0, 4096)});
   t.push_back({"model", "chat-template", &s.model.chat_template,
                "Template of `messages` rows; empty: the tokenizer's own.",
-               OneOf({"", "chatml", "llama2", "llama3", "mistral", "smollm2"})});
+               OneOf({"", "chatml", "llama2", "llama3", "mistral", "qwen3", "smollm2"})});
 }
 
 void BindAdapter(std::vector<Binding>& t, Settings& s) {
   AdapterSpec& a = s.adapter;
-  const Rule rank = Between(1, static_cast<double>(limits::kRankMax));
+  const Rule rank = Between(1, limits::kRankMax);
   t.push_back({"adapter", "method", &a.method, "Adapter method, a name of the registry.", kAny});
   t.push_back({"adapter", "rank", &a.rank,
                "Rank r of the factors; a client's own rank may differ (`client.rank`).", rank});
@@ -157,19 +160,21 @@ void BindAdapter(std::vector<Binding>& t, Settings& s) {
 
 void BindTraining(std::vector<Binding>& t, Settings& s) {
   LocalTraining& l = s.train;
+  const Rule steps = Between(0, kTrainStepsMax);
   t.push_back({"train", "objective", &l.objective, "Local objective: `sft` or `fedprox`.", kAny});
   t.push_back(
       {"train", "fedprox-mu", &l.fedprox_mu, "µ of fedprox's ½µ‖θ − θ_sent‖².", AtLeast(0)});
   t.push_back({"train", "local-steps", &l.local_steps,
-               "Optimiser steps in a round; 0: local-epochs passes over the data.", AtLeast(0)});
-  t.push_back(
-      {"train", "local-epochs", &l.local_epochs, "Passes over the data in a round.", AtLeast(1)});
-  t.push_back(
-      {"train", "batch-size", &l.batch_size, "Rows per optimiser step.", Between(1, 1 << 20)});
+               "Optimiser steps in a round; 0: local-epochs passes over the data.", steps});
+  t.push_back({"train", "local-epochs", &l.local_epochs, "Passes over the data in a round.",
+               Between(1, kTrainEpochsMax)});
+  t.push_back({"train", "batch-size", &l.batch_size, "Rows per optimiser step.",
+               Between(1, kBatchRowsMax)});
   t.push_back({"train", "micro-batch-size", &l.micro_batch_size,
-               "Rows per forward and backward pass; 0: planned from memory.", Between(0, 1 << 20)});
+               "Rows per forward and backward pass; 0: planned from memory.",
+               Between(0, kBatchRowsMax)});
   t.push_back({"train", "max-len", &l.max_len, "Tokens per row; 0: the model's context.",
-               Between(0, 1 << 24)});
+               Between(0, kRowTokensMax)});
   t.push_back({"train", "packing", &l.packing,
                "Pack rows without padding (attention stays within a row); false: pad.", kAny});
   t.push_back({"train", "row-order", &l.row_order,
@@ -178,7 +183,7 @@ void BindTraining(std::vector<Binding>& t, Settings& s) {
   t.push_back({"train", "long-rows", &l.long_rows, "Rows over max-len are cut there, or dropped.",
                OneOf({"cut", "drop"})});
   t.push_back({"train", "dtype", &l.dtype, "Of the computation, whatever the stored type.",
-               OneOf({"float32", "bfloat16", "float16"})});
+               OneOf({"float32", "bfloat16"})});
   t.push_back({"train", "gradient-checkpointing", &l.gradient_checkpointing,
                "Recompute activations in the backward pass: less memory, more time.", kAny});
   t.push_back({"train", "optimizer", &l.optimizer, "Optimiser.", OneOf({"adamw"})});
@@ -191,10 +196,10 @@ void BindTraining(std::vector<Binding>& t, Settings& s) {
       {"train", "grad-clip", &l.grad_clip, "Largest global gradient norm; 0: none.", AtLeast(0)});
   t.push_back({"train", "schedule", &l.schedule, "Of the learning rate, over all rounds together.",
                OneOf({"constant", "linear", "cosine"})});
-  t.push_back({"train", "warmup-steps", &l.warmup_steps, "Steps over which the rate rises from 0.",
-               AtLeast(0)});
+  t.push_back(
+      {"train", "warmup-steps", &l.warmup_steps, "Steps over which the rate rises from 0.", steps});
   t.push_back({"train", "schedule-steps", &l.schedule_steps,
-               "Length of the decay; 0: steps per round × rounds.", AtLeast(0)});
+               "Length of the decay; 0: steps per round × rounds.", steps});
   t.push_back({"train", "keep-optimizer", &l.keep_optimizer,
                "Keep AdamW's moments over rounds, where the basis is unchanged.", kAny});
 }
@@ -204,7 +209,7 @@ void BindStrategy(std::vector<Binding>& t, Settings& s) {
                "How updates are merged: `exact-svd`, `flora` or `fedavg`.", kAny});
   t.push_back({"strategy", "global-rank", &s.strategy.global_rank,
                "exact-svd: rank kept; 0: the largest of any client.",
-               Between(0, static_cast<double>(limits::kRankMax))});
+               Between(0, limits::kRankMax)});
   t.push_back({"strategy", "energy", &s.strategy.energy,
                "exact-svd: keep the least rank with this share of Σσ²; 0: global-rank decides.",
                Between(0, 1)});
@@ -228,10 +233,9 @@ void BindCohort(std::vector<Binding>& t, Settings& s) {
                "Share of the members asked to evaluate each version.", Between(0, 1)});
   t.push_back({"cohort", "min-train-nodes", &c.min_train_nodes,
                "At least this many train, whatever fraction-train says.",
-               Between(1, static_cast<double>(limits::kPeersMax))});
+               Between(1, limits::kPeersMax)});
   t.push_back({"cohort", "min-available-nodes", &c.min_available_nodes,
-               "Members that must be there before a round opens.",
-               Between(1, static_cast<double>(limits::kPeersMax))});
+               "Members that must be there before a round opens.", Between(1, limits::kPeersMax)});
   t.push_back({"cohort", "quorum", &c.quorum,
                "Share of the cohort whose updates let a round close at its deadline.",
                Between(0, 1)});
@@ -247,7 +251,7 @@ void BindCohort(std::vector<Binding>& t, Settings& s) {
                AtLeast(0)});
   t.push_back({"cohort", "max-examples", &c.max_examples,
                "num-examples of one client counts at most this much.",
-               Between(1, static_cast<double>(limits::kExamplesMax))});
+               Between(1, limits::kExamplesMax)});
   t.push_back({"cohort", "weighting", &c.weighting, "Weight of an update in the mean.",
                OneOf({"examples", "tokens", "uniform"})});
   t.push_back({"cohort", "update-norm-max", &c.update_norm_max,
@@ -300,7 +304,7 @@ void BindSim(std::vector<Binding>& t, Settings& s) {
   t.push_back({"sim", "eval-rows", &m.eval_rows,
                "First rows of data kept for evaluation on the aggregator.", AtLeast(0)});
   t.push_back({"sim", "ranks", &m.ranks, "Given to clients in turn; empty: adapter.rank.",
-               Between(1, static_cast<double>(limits::kRankMax))});
+               Between(1, limits::kRankMax)});
   t.push_back({"sim", "workers", &m.workers, "Threads that train clients; 0: all cores.",
                Between(0, 4096)});
   t.push_back({"sim", "world", &m.world,
@@ -330,7 +334,7 @@ std::vector<Binding> BindSettings(Settings& settings) {
 }
 
 std::vector<Binding> BindClient(ClientSettings& c) {
-  Rule rank = Between(1, static_cast<double>(limits::kRankMax));
+  Rule rank = Between(1, limits::kRankMax);
   rank.words = {"auto"};
   return {
       {"client", "name", &c.name, "The site's name, as in the aggregator's allow-list.",

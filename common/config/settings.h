@@ -30,8 +30,7 @@ struct ModelSettings {
   std::string base;  // base.json (hash, layers), written by `weft init`
   std::string device = "auto";  // cpu | cuda | cuda:N | auto
   int64_t threads = 0;          // torch threads; 0: all cores (weft-sim: cores / workers)
-  std::string
-      chat_template;  // chatml | llama2 | llama3 | mistral | smollm2; empty: the tokenizer's own
+  std::string chat_template;    // a name that ChatTemplate knows; empty: the tokenizer's own
 };
 
 /// [strategy]
@@ -118,10 +117,17 @@ struct SimSettings {
   int64_t memory_mb = 0;        // refuse to start above this plan; 0: 90 % of what is free
 };
 
+/// Where an adapter sits unless the settings say otherwise.
+[[nodiscard]] inline AdapterSpec OnEveryLinearLayer() {
+  AdapterSpec spec;
+  spec.target_modules = {"all-linear"};
+  return spec;
+}
+
 struct Settings {
   RunSettings run;
   ModelSettings model;
-  AdapterSpec adapter;
+  AdapterSpec adapter = OnEveryLinearLayer();
   LocalTraining train;
   StrategySettings strategy;
   std::string codec = "float32";  // [wire] codec

@@ -14,6 +14,13 @@
 
 namespace weft {
 
+/// Bounds of LocalTraining's counts, for settings, flags and plans alike: far above any use, and low
+/// enough that no product of theirs overflows.
+inline constexpr int64_t kBatchRowsMax = int64_t{1} << 20;
+inline constexpr int64_t kRowTokensMax = int64_t{1} << 24;
+inline constexpr int64_t kTrainStepsMax = int64_t{1} << 40;
+inline constexpr int64_t kTrainEpochsMax = int64_t{1} << 20;
+
 /// How a client trains locally in one round. Defaults are AdamW's and PEFT's usual ones.
 struct LocalTraining {
   std::string objective = "sft";  // a name of the objective registry: "sft", "fedprox"

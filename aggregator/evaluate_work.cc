@@ -42,7 +42,8 @@ Result<ServerEvaluation> LoadServerEvaluation(const Settings& settings) {
   WEFT_TRY_ASSIGN(load.dtype, ParseComputeType(settings.train.dtype));
   WEFT_TRY_ASSIGN(load.device, ParseDevice(settings.model.device));
   WEFT_TRY_ASSIGN(evaluation.model, Model::Load(settings.model.path, load));
-  WEFT_TRY_ASSIGN(const std::unique_ptr<Tokenizer> tokenizer, Tokenizer::Load(settings.model.path));
+  WEFT_TRY_ASSIGN(const std::unique_ptr<Tokenizer> tokenizer,
+                  Tokenizer::LoadFor(settings.model.path, evaluation.model->config().vocab_size));
   WEFT_TRY_ASSIGN(
       const std::vector<Row> rows,
       ReadRows(settings.evaluate.data, static_cast<uint64_t>(settings.evaluate.max_rows)));
@@ -50,10 +51,10 @@ Result<ServerEvaluation> LoadServerEvaluation(const Settings& settings) {
   const int64_t context = evaluation.model->config().max_positions;
   options.max_len =
       settings.train.max_len > 0 ? std::min(settings.train.max_len, context) : context;
-  WEFT_TRY_ASSIGN(options.chat_template,
-                  ChooseChatTemplate(settings.model.chat_template, *tokenizer));
-  WEFT_TRY_ASSIGN(TokenRows tokens, TokenizeRows(rows, *tokenizer, options));
-  evaluation.rows = std::make_shared<const TokenRows>(std::move(tokens));
+  options.chat_template = ChooseChatTemplate(settings.model.chat_template, *tokenizer);
+  Result<TokenRows> tokens = TokenizeRows(rows, *tokenizer, options);
+  WEFT_TRY(tokens.status().Within(Str("[evaluate] ", settings.evaluate.data)));
+  evaluation.rows = std::make_shared<const TokenRows>(std::move(*tokens));
   return evaluation;
 }
 

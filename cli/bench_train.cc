@@ -13,9 +13,12 @@
 
 #include "cli/model_options.h"
 #include "cli/set_up.h"
+#include "cli/whole_number.h"
+#include "common/base/limits.h"
 #include "common/data/batch.h"
 #include "common/data/token_rows.h"
 #include "common/model/bind_adapter.h"
+#include "common/plan/round_plan.h"
 #include "common/tensor/guard.h"
 
 namespace weft::cli {
@@ -162,9 +165,11 @@ Status Run(const BenchOptions& options) {
   const auto needed = static_cast<uint64_t>(options.batch * (options.steps + 1));
   WEFT_TRY_ASSIGN(const std::vector<Row> rows, ReadRows(options.data, needed));
   TokenizeOptions tokenize;
-  tokenize.max_len = options.max_len;
-  WEFT_TRY_ASSIGN(tokenize.chat_template, ChooseChatTemplate("", *loaded.tokenizer));
-  WEFT_TRY_ASSIGN(const TokenRows tokens, TokenizeRows(rows, *loaded.tokenizer, tokenize));
+  tokenize.max_len = std::min(options.max_len, loaded.model->config().max_positions);
+  tokenize.chat_template = ChooseChatTemplate("", *loaded.tokenizer);
+  const Result<TokenRows> made = TokenizeRows(rows, *loaded.tokenizer, tokenize);
+  WEFT_TRY(made.status().Within(options.data));
+  const TokenRows& tokens = *made;
   if (tokens.rows.size() < needed) {
     return InvalidArgument(Str("[bench] ", options.data, ": ", tokens.rows.size(),
                                " rows with a label, ", needed, " needed for ", options.steps,
@@ -183,13 +188,13 @@ Action SetUpBenchTrain(CLI::App& app) {
   const auto options = std::make_shared<BenchOptions>();
   AddModelOptions(app, options->model, false);
   app.add_option("--data", options->data, "JSONL file, rows taken in order")->required();
-  const auto number = [&](const char* name, int64_t& value, const char* help) {
-    app.add_option(name, value, help)->check(CLI::PositiveNumber)->capture_default_str();
+  const auto number = [&](const char* name, int64_t& value, int64_t most, const char* help) {
+    app.add_option(name, value, help)->check(WholeNumber(int64_t{1}, most))->capture_default_str();
   };
-  number("--rank", options->rank, "of the adapter on every linear layer");
-  number("--batch", options->batch, "rows in a step");
-  number("--max-len", options->max_len, "tokens of a row");
-  number("--steps", options->steps, "timed steps, after one that is not");
+  number("--rank", options->rank, limits::kRankMax, "of the adapter on every linear layer");
+  number("--batch", options->batch, kBatchRowsMax, "rows in a step");
+  number("--max-len", options->max_len, kRowTokensMax, "tokens of a row");
+  number("--steps", options->steps, 1'000'000, "timed steps, after one that is not");
   app.add_flag("--checkpointing", options->checkpointing, "recompute layers to save memory");
   app.add_flag("--json", options->json, "one JSON object");
   return [options] { return Run(*options); };

@@ -8,8 +8,10 @@
 
 #include "cli/model_options.h"
 #include "cli/set_up.h"
+#include "cli/whole_number.h"
 #include "common/data/batch.h"
 #include "common/data/token_rows.h"
+#include "common/plan/round_plan.h"
 #include "common/tensor/guard.h"
 
 namespace weft::cli {
@@ -21,8 +23,7 @@ struct EvalOptions {
   uint64_t max_rows = 0;
   int64_t max_len = 0;
   int64_t batch = 8;
-  bool chat = false;
-  std::string chat_template;
+  ChatOptions chat;
   bool json = false;
 };
 
@@ -78,10 +79,11 @@ Status Run(const EvalOptions& options) {
     return InvalidArgument(Str("[eval] max-len: got ", tokenize.max_len,
                                ", the model's context is ", loaded.model->config().max_positions));
   }
-  tokenize.chat = options.chat;
-  WEFT_TRY_ASSIGN(tokenize.chat_template,
-                  ChooseChatTemplate(options.chat_template, *loaded.tokenizer));
-  WEFT_TRY_ASSIGN(const TokenRows tokens, TokenizeRows(rows, *loaded.tokenizer, tokenize));
+  tokenize.chat = options.chat.use;
+  tokenize.chat_template = ChooseChatTemplate(options.chat.name, *loaded.tokenizer);
+  const Result<TokenRows> made = TokenizeRows(rows, *loaded.tokenizer, tokenize);
+  WEFT_TRY(made.status().Within(options.data));
+  const TokenRows& tokens = *made;
   WEFT_TRY_ASSIGN(const Score score, ScoreRows(loaded, tokens, options.batch));
   Print(options, tokens.summary, score, tokenize.max_len);
   return OkStatus();
@@ -93,15 +95,14 @@ Action SetUpEval(CLI::App& app) {
   const auto options = std::make_shared<EvalOptions>();
   AddModelOptions(app, options->model, true);
   app.add_option("--data", options->data, "JSONL file")->required();
-  app.add_option("--max-rows", options->max_rows, "rows from the beginning (0: all)");
+  app.add_option("--max-rows", options->max_rows, "rows from the beginning (0: all)")
+      ->check(WholeNumber(uint64_t{0}));
   app.add_option("--max-len", options->max_len, "tokens of a row (default: the model's context)")
-      ->check(CLI::PositiveNumber);
+      ->check(WholeNumber(int64_t{1}));
   app.add_option("--batch", options->batch, "rows in one pass")
-      ->check(CLI::PositiveNumber)
+      ->check(WholeNumber(int64_t{1}, kBatchRowsMax))
       ->capture_default_str();
-  app.add_flag("--chat", options->chat, "prompt rows through the chat template");
-  app.add_option("--chat-template", options->chat_template,
-                 "template by name, where the folder's is unknown");
+  AddChatOptions(app, options->chat);
   app.add_flag("--json", options->json, "one JSON object");
   return [options] { return Run(*options); };
 }

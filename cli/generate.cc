@@ -9,6 +9,7 @@
 
 #include "cli/model_options.h"
 #include "cli/set_up.h"
+#include "cli/whole_number.h"
 #include "common/data/token_rows.h"
 
 namespace weft::cli {
@@ -19,28 +20,22 @@ struct Options {
   std::string prompt;
   GenerateOptions generate;
   bool ignore_eos = false;
-  bool chat = false;
-  std::string chat_template;
+  ChatOptions chat;
   bool json = false;
 };
 
 Result<std::vector<int64_t>> PromptIds(const Options& options, const Tokenizer& tokenizer) {
   std::string text = options.prompt;
-  if (options.chat) {
-    WEFT_TRY_ASSIGN(const auto chosen, ChooseChatTemplate(options.chat_template, tokenizer));
-    if (!chosen) {
-      return FailedPrecondition(
-          "[generate] --chat: the model folder has no chat template; name one with "
-          "--chat-template");
-    }
+  if (options.chat.use) {
+    WEFT_TRY_ASSIGN(const ChatTemplate chosen, ChooseChatTemplate(options.chat.name, tokenizer));
     WEFT_TRY_ASSIGN(const auto segments,
-                    chosen->Render({{"user", options.prompt}}, true,
-                                   {tokenizer.bos_token(), tokenizer.eos_token()}));
+                    chosen.Render({{"user", options.prompt}}, true,
+                                  {tokenizer.bos_token(), tokenizer.eos_token()}));
     text.clear();
     for (const ChatSegment& segment : segments) text += segment.text;
   }
   std::vector<int64_t> ids;
-  for (int32_t id : tokenizer.Encode(text, !options.chat)) ids.push_back(id);
+  for (int32_t id : tokenizer.Encode(text, !options.chat.use)) ids.push_back(id);
   return ids;
 }
 
@@ -80,17 +75,17 @@ Action SetUpGenerate(CLI::App& app) {
   AddModelOptions(app, options->model, true);
   app.add_option("--prompt", options->prompt, "text to continue")->required();
   app.add_option("--max-new-tokens", options->generate.max_new_tokens, "at most this many")
-      ->check(CLI::NonNegativeNumber)
+      ->check(WholeNumber(int64_t{0}))
       ->capture_default_str();
   app.add_option("--temperature", options->generate.temperature, "0: the most likely token always")
       ->capture_default_str();
   app.add_option("--top-p", options->generate.top_p, "sample from this much of the probability")
       ->capture_default_str();
-  app.add_option("--seed", options->generate.seed, "of the sampling")->capture_default_str();
+  app.add_option("--seed", options->generate.seed, "of the sampling")
+      ->check(WholeNumber(uint64_t{0}))
+      ->capture_default_str();
   app.add_flag("--ignore-eos", options->ignore_eos, "go on after an end-of-text token");
-  app.add_flag("--chat", options->chat, "the prompt as a user's message in the chat template");
-  app.add_option("--chat-template", options->chat_template,
-                 "template by name, where the folder's is unknown");
+  AddChatOptions(app, options->chat);
   app.add_flag("--json", options->json, "one JSON object: text, ids, prompt_ids, stopped");
   return [options] { return Run(*options); };
 }

@@ -2,6 +2,7 @@
 
 #include <array>
 
+#include "cli/out_folder.h"
 #include "common/base/str.h"
 #include "common/formats/safetensors_writer.h"
 #include "common/tensor/dtype_map.h"
@@ -21,13 +22,8 @@ constexpr std::array kCompanions = {"config.json",         "generation_config.js
 
 Status WriteModelFolder(const std::vector<NamedTensor>& weights, const fs::path& source,
                         const fs::path& out) {
+  WEFT_TRY(PrepareOutFolder(out, source));
   std::error_code error;
-  fs::create_directories(out, error);
-  if (error) return InvalidArgument(Str("[model] ", out.string(), ": ", error.message()));
-  if (fs::equivalent(source, out, error)) {
-    return AlreadyExists(Str("[model] ", out.string(),
-                             " is the folder the model came from; name another one to write"));
-  }
   std::vector<at::Tensor> kept;
   std::vector<TensorToWrite> tensors;
   for (const NamedTensor& weight : weights) {
@@ -45,14 +41,6 @@ Status WriteModelFolder(const std::vector<NamedTensor>& weights, const fs::path&
     }
   }
   return OkStatus();
-}
-
-Status CheckTokenizerFits(const Tokenizer& tokenizer, const ModelConfig& config,
-                          const std::string& folder) {
-  if (tokenizer.vocab_size() <= config.vocab_size) return OkStatus();
-  return InvalidArgument(Str("[model] ", folder, ": the tokenizer has ids up to ",
-                             tokenizer.vocab_size() - 1, ", the model's vocabulary ends at ",
-                             config.vocab_size - 1, "; it is another model's tokenizer"));
 }
 
 }  // namespace weft::cli

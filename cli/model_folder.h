@@ -7,8 +7,6 @@
 
 #include "common/adapters/adapter_state.h"
 #include "common/base/result.h"
-#include "common/formats/model_config.h"
-#include "common/formats/tokenizer.h"
 
 namespace weft::cli {
 
@@ -18,9 +16,5 @@ namespace weft::cli {
 [[nodiscard]] Status WriteModelFolder(const std::vector<NamedTensor>& weights,
                                       const std::filesystem::path& source,
                                       const std::filesystem::path& out);
-
-/// kInvalidArgument if the tokenizer has ids that the model has no embedding for.
-[[nodiscard]] Status CheckTokenizerFits(const Tokenizer& tokenizer, const ModelConfig& config,
-                                        const std::string& folder);
 
 }  // namespace weft::cli

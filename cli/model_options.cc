@@ -1,6 +1,8 @@
 #include "cli/model_options.h"
 
+#include "cli/whole_number.h"
 #include "common/adapters/peft_io.h"
+#include "common/formats/chat_template.h"
 #include "common/model/bind_adapter.h"
 #include "common/tensor/device.h"
 
@@ -14,8 +16,15 @@ void AddModelOptions(CLI::App& app, ModelOptions& options, bool with_adapter) {
       ->capture_default_str();
   app.add_option("--device", options.device, "cpu, cuda, cuda:N or auto")->capture_default_str();
   app.add_option("--threads", options.threads, "CPU threads (0: all cores)")
-      ->check(CLI::Range(0, 1024))
+      ->check(WholeNumber(0, 1024))
       ->capture_default_str();
+}
+
+void AddChatOptions(CLI::App& app, ChatOptions& options) {
+  app.add_flag("--chat", options.use, "prompts through the model's chat template");
+  app.add_option("--chat-template", options.name,
+                 "template by name, where the folder's is missing or unknown")
+      ->check(CLI::IsMember(ChatTemplate::Names()));
 }
 
 Result<LoadedModel> LoadForCommand(const ModelOptions& options) {
@@ -25,14 +34,8 @@ Result<LoadedModel> LoadForCommand(const ModelOptions& options) {
   if (options.threads > 0) at::set_num_threads(options.threads);
   LoadedModel loaded;
   WEFT_TRY_ASSIGN(loaded.model, Model::Load(options.model, load));
-  WEFT_TRY_ASSIGN(loaded.tokenizer, Tokenizer::Load(options.model));
-  const int64_t vocabulary = loaded.model->config().vocab_size;
-  if (loaded.tokenizer->vocab_size() > vocabulary) {
-    return InvalidArgument(Str("[model] ", options.model, ": the tokenizer has ids up to ",
-                               loaded.tokenizer->vocab_size() - 1,
-                               ", the model's vocabulary ends at ", vocabulary - 1,
-                               "; it is another model's tokenizer"));
-  }
+  WEFT_TRY_ASSIGN(loaded.tokenizer,
+                  Tokenizer::LoadFor(options.model, loaded.model->config().vocab_size));
   if (!options.adapter.empty()) {
     WEFT_TRY_ASSIGN(const PeftFolder peft, ReadPeft(options.adapter, loaded.model->sites()));
     if (!peft.state.dense.empty()) {

@@ -1,7 +1,7 @@
 #pragma once
 // Options that all commands which compute with a model share (--model, --adapter, --dtype,
 // --device,
-// --threads), and what they stand for once loaded.
+// --threads, --chat), and what they stand for once loaded.
 
 #include <memory>
 #include <string>
@@ -23,6 +23,14 @@ struct ModelOptions {
 };
 
 void AddModelOptions(CLI::App& app, ModelOptions& options, bool with_adapter);
+
+struct ChatOptions {
+  bool use = false;
+  std::string name;  // of the template; empty: the folder's
+};
+
+/// --chat and --chat-template.
+void AddChatOptions(CLI::App& app, ChatOptions& options);
 
 struct LoadedModel {
   std::shared_ptr<Model> model;

@@ -1,6 +1,7 @@
 // `weft train`: one site alone, from a model folder and rows to a PEFT folder (or, with --full, a
 // model folder). Also the baseline that a federation is compared with.
 
+#include <array>
 #include <cmath>
 #include <iostream>
 #include <memory>
@@ -9,12 +10,14 @@
 
 #include "cli/model_folder.h"
 #include "cli/model_options.h"
+#include "cli/out_folder.h"
 #include "cli/progress.h"
 #include "cli/set_up.h"
-#include "common/evaluate/evaluate_rows.h"
+#include "cli/whole_number.h"
 #include "client/schedule.h"
 #include "client/trainer.h"
 #include "common/adapters/peft_io.h"
+#include "common/evaluate/evaluate_rows.h"
 #include "common/model/bind_adapter.h"
 #include "common/tensor/device.h"
 
@@ -30,11 +33,10 @@ struct TrainOptions {
   std::string out;
   AdapterSpec spec;
   LocalTraining training;
-  double alpha = 0;  // 0: twice the rank
+  std::optional<double> alpha;  // none: twice the rank
   bool no_packing = false;
   bool full = false;
-  bool chat = false;
-  std::string chat_template;
+  ChatOptions chat;
   uint64_t seed = 1;
   uint64_t init_seed = 0;
   bool has_init_seed = false;
@@ -66,8 +68,8 @@ Result<std::shared_ptr<Model>> LoadModel(const TrainOptions& options) {
 
 Result<TokenRows> ReadTokens(const TrainOptions& options, const std::string& path,
                              const Model& model) {
-  WEFT_TRY_ASSIGN(const std::unique_ptr<Tokenizer> tokenizer, Tokenizer::Load(options.model.model));
-  WEFT_TRY(CheckTokenizerFits(*tokenizer, model.config(), options.model.model));
+  WEFT_TRY_ASSIGN(const std::unique_ptr<Tokenizer> tokenizer,
+                  Tokenizer::LoadFor(options.model.model, model.config().vocab_size));
   WEFT_TRY_ASSIGN(const std::vector<Row> rows, ReadRows(path, options.max_rows));
   TokenizeOptions tokenize;
   const int64_t context = model.config().max_positions;
@@ -77,22 +79,29 @@ Result<TokenRows> ReadTokens(const TrainOptions& options, const std::string& pat
         Str("[train] --max-len is ", tokenize.max_len, ", the model's context is ", context));
   }
   tokenize.long_rows = options.training.long_rows;
-  tokenize.chat = options.chat;
-  WEFT_TRY_ASSIGN(tokenize.chat_template, ChooseChatTemplate(options.chat_template, *tokenizer));
+  tokenize.chat = options.chat.use;
+  tokenize.chat_template = ChooseChatTemplate(options.chat.name, *tokenizer);
   Result<TokenRows> tokens = TokenizeRows(rows, *tokenizer, tokenize);
   if (!tokens.ok()) return tokens.status().Within(path);
   std::cerr << path << ": " << tokens->summary.Text(tokenize.max_len) << "\n";
   return tokens;
 }
 
-Status CheckFixedRows(const std::vector<FixedBatch>& batches, const Model& model) {
+Status CheckFixedRows(const std::vector<FixedBatch>& batches, const std::string& file,
+                      const Model& model) {
   for (const FixedBatch& batch : batches) {
+    const std::string where = Str("[data] ", file, ":", batch.line, ": ");
+    int64_t labels = 0;
     for (const TokenRow& row : batch.rows) {
+      labels += row.num_labels();
       if (static_cast<int64_t>(row.ids.size()) > model.config().max_positions) {
-        return InvalidArgument(Str("[data] a batch has a row of ", row.ids.size(),
+        return InvalidArgument(Str(where, "a row has ", row.ids.size(),
                                    " tokens, the model's context is ",
                                    model.config().max_positions));
       }
+    }
+    if (labels == 0) {
+      return InvalidArgument(where + "no row has a label behind its first token");
     }
   }
   return OkStatus();
@@ -100,7 +109,7 @@ Status CheckFixedRows(const std::vector<FixedBatch>& batches, const Model& model
 
 Status ReadFixed(const TrainOptions& options, const Model& model, Rows& rows) {
   WEFT_TRY_ASSIGN(rows.fixed, ReadFixedBatches(options.batches, model.config().vocab_size));
-  WEFT_TRY(CheckFixedRows(rows.fixed, model));
+  WEFT_TRY(CheckFixedRows(rows.fixed, options.batches, model));
   for (const FixedBatch& batch : rows.fixed) {
     if (batch.split == "eval") {
       rows.eval.rows.insert(rows.eval.rows.end(), batch.rows.begin(), batch.rows.end());
@@ -138,7 +147,7 @@ Result<AdapterState> StartOf(const TrainOptions& options, const Model& model) {
     return std::move(folder.state);
   }
   AdapterSpec spec = options.spec;
-  spec.alpha = options.alpha > 0 ? options.alpha : 2.0 * static_cast<double>(spec.rank);
+  spec.alpha = options.alpha.value_or(2.0 * static_cast<double>(spec.rank));
   if (spec.target_modules.empty()) spec.target_modules = {"all-linear"};
   WEFT_TRY_ASSIGN(const Adapter* method, FindAdapter(spec.method));
   WEFT_TRY(method->CheckSpec(spec));
@@ -221,6 +230,7 @@ Status Run(TrainOptions options) {
   options.training.packing = !options.no_packing;
   options.training.dtype = options.model.dtype;
   WEFT_TRY(CheckTraining(options.training));
+  WEFT_TRY(PrepareOutFolder(options.out, options.model.model));
   WEFT_TRY_ASSIGN(const std::shared_ptr<Model> model, LoadModel(options));
   WEFT_TRY_ASSIGN(const std::unique_ptr<Rows> rows, ReadAllRows(options, *model));
   AdapterState start;
@@ -236,19 +246,26 @@ Status Run(TrainOptions options) {
   return OkStatus();
 }
 
+constexpr std::array kOfFreshAdapters = {"--rank",         "--alpha",           "--target-modules",
+                                         "--target-regex", "--exclude-modules", "--rslora",
+                                         "--dropout"};
+
 void AddAdapterOptions(CLI::App& app, TrainOptions& options) {
-  app.add_option("--adapter-init", options.adapter_init, "PEFT folder to start from");
+  CLI::Option* init =
+      app.add_option("--adapter-init", options.adapter_init, "PEFT folder to start from");
   app.add_option("--rank", options.spec.rank, "of a fresh adapter")->capture_default_str();
   app.add_option("--alpha", options.alpha, "of a fresh adapter (default: twice the rank)");
   app.add_option("--target-modules", options.spec.target_modules,
                  "layer names, or all-linear (default)")
       ->delimiter(',');
   app.add_option("--target-regex", options.spec.target_regex,
-                 "one expression that matches whole layer paths, instead of names");
+                 "one expression that matches whole layer paths, instead of names")
+      ->excludes("--target-modules");
   app.add_option("--exclude-modules", options.spec.exclude_modules, "layers left out")
       ->delimiter(',');
   app.add_flag("--rslora", options.spec.rslora, "scaling alpha/√rank");
   app.add_option("--dropout", options.spec.dropout, "on the adapters' input");
+  for (const char* of_a_fresh_one : kOfFreshAdapters) init->excludes(of_a_fresh_one);
 }
 
 void AddTrainingOptions(CLI::App& app, TrainOptions& options) {
@@ -279,21 +296,31 @@ Action SetUpTrain(CLI::App& app) {
   const auto options = std::make_shared<TrainOptions>();
   AddModelOptions(app, options->model, false);
   app.add_option("--data", options->data, "JSONL rows to train on");
-  app.add_option("--batches", options->batches,
-                 "JSONL of ready batches (split, input_ids, labels), taken in order");
+  CLI::Option* batches =
+      app.add_option("--batches", options->batches,
+                     "JSONL of ready batches (split, input_ids, labels), each one step, in order");
   app.add_option("--eval-data", options->eval_data, "JSONL rows for the loss before and after");
-  app.add_option("--max-rows", options->max_rows, "rows from the beginning (0: all)");
+  app.add_option("--max-rows", options->max_rows, "rows from the beginning (0: all)")
+      ->check(WholeNumber(uint64_t{0}));
   app.add_option("--out", options->out, "folder to write")->required();
   AddAdapterOptions(app, *options);
   AddTrainingOptions(app, *options);
-  app.add_flag("--chat", options->chat, "prompt rows through the chat template");
-  app.add_option("--chat-template", options->chat_template,
-                 "template by name, where the folder's is unknown");
+  for (const char* by_the_file : {"--batch", "--steps", "--epochs", "--row-order"}) {
+    batches->excludes(by_the_file);
+  }
+  AddChatOptions(app, options->chat);
   app.add_option("--seed", options->seed, "of fresh factors, row order and dropout")
+      ->check(WholeNumber(uint64_t{0}))
       ->capture_default_str();
-  app.add_flag("--full", options->full, "train the model's own weights; --out is a model folder");
+  CLI::Option* full = app.add_flag("--full", options->full,
+                                   "train the model's own weights; --out is a model folder");
+  // What an adapter is made from or of has no meaning where there is none.
+  full->excludes("--adapter-init");
+  for (const char* of_a_fresh_one : kOfFreshAdapters) full->excludes(of_a_fresh_one);
   CLI::Option* init_seed = app.add_option("--init-seed", options->init_seed,
-                                          "--full without weights: random ones from this seed");
+                                          "--full without weights: random ones from this seed")
+                               ->check(WholeNumber(uint64_t{0}));
+  init_seed->needs(full);
   app.add_flag("--json", options->json, "one JSON object, last on stdout");
   return [options, init_seed] {
     options->has_init_seed = init_seed->count() > 0;

@@ -41,6 +41,18 @@ Result<std::vector<LinearSite>> LikelySites(const Settings& settings, const Shar
   return MatchSites(spec, shared.base.sites);
 }
 
+/// What becomes of the site's rows when they are tokens.
+Status DescribeRows(Site& site, const SharedBase& shared, std::ostream& out) {
+  const auto describe = [&](Site::Split split, const char* name) -> Status {
+    WEFT_TRY_ASSIGN(const auto tokens, site.Tokens(split, shared.context, "cut"));
+    out << "data    ok   " << name << ": " << tokens->summary.Text(shared.context) << "\n";
+    return OkStatus();
+  };
+  WEFT_TRY(describe(Site::Split::kTrain, "training"));
+  if (site.num_validation() == 0) return OkStatus();
+  return describe(Site::Split::kValidation, "validation");
+}
+
 }  // namespace
 
 Result<ClientSettings> ChooseClient(const Settings& settings, const std::string& name) {
@@ -139,8 +151,7 @@ Status CheckClient(const ClientDaemon& daemon, std::ostream& out, bool* refused)
   out << "model   ok   " << settings.model.path << ", base hash " << shared.base.hash.substr(0, 16)
       << "…, " << shared.base.sites.size() << " linear layers\n";
   WEFT_TRY_ASSIGN(const std::shared_ptr<Site> site, LoadSite(client, shared));
-  out << "data    ok   " << site->num_train() << " training rows, " << site->num_validation()
-      << " validation rows\n";
+  WEFT_TRY(DescribeRows(*site, shared, out));
   out << "memory  ok   ";
   WEFT_TRY_ASSIGN(const int64_t rank, DecideRank(daemon, shared, out));
   if (client.rank != "auto") out << "rank " << rank << " as configured\n";

@@ -11,6 +11,7 @@
 #include "common/codec/codec.h"
 #include "common/formats/base_hash.h"
 #include "common/formats/jsonl_rows.h"
+#include "common/formats/model_config.h"
 #include "common/tensor/device.h"
 
 namespace weft {
@@ -27,26 +28,36 @@ Result<SharedBase> LoadSharedBase(const ModelSettings& model) {
   SharedBase shared;
   WEFT_TRY_ASSIGN(const at::Device device, ParseDevice(model.device));
   WEFT_TRY_ASSIGN(shared.base, DescribeBase(model.path));
-  WEFT_TRY_ASSIGN(std::unique_ptr<Tokenizer> tokenizer, Tokenizer::Load(model.path));
-  WEFT_TRY_ASSIGN(shared.chat_template, ChooseChatTemplate(model.chat_template, *tokenizer));
+  WEFT_TRY_ASSIGN(const ModelConfig config, ReadModelConfig(model.path));
+  WEFT_TRY_ASSIGN(std::unique_ptr<Tokenizer> tokenizer,
+                  Tokenizer::LoadFor(model.path, config.vocab_size));
+  shared.chat_template = ChooseChatTemplate(model.chat_template, *tokenizer);
   shared.tokenizer = std::move(tokenizer);
+  shared.context = config.max_positions;
   shared.models = std::make_shared<ModelShelf>(model.path, device);
   return shared;
 }
 
 Result<std::shared_ptr<Site>> LoadSite(const ClientSettings& client, const SharedBase& shared) {
   const std::string where = Str("[client] ", client.name);
+  const auto check = [&](const std::vector<Row>& rows, const std::string& file) {
+    TokenizeOptions options;
+    options.chat_template = shared.chat_template;
+    return CheckRows(rows, *shared.tokenizer, options).Within(Str(where, ": ", file));
+  };
   if (client.data.empty()) {
     return InvalidArgument(where + ": data: got none, wanted a JSONL file of training rows");
   }
   Result<std::vector<Row>> rows = ReadRows(client.data, static_cast<uint64_t>(client.max_rows));
   WEFT_TRY(rows.status().Within(where));
-  std::vector<Row> train = *std::move(rows);
+  std::vector<Row> train = std::move(*rows);
+  WEFT_TRY(check(train, client.data));
   std::vector<Row> validation;
   if (!client.valid.empty()) {
     Result<std::vector<Row>> valid = ReadRows(client.valid, 0);
     WEFT_TRY(valid.status().Within(where));
-    validation = *std::move(valid);
+    validation = std::move(*valid);
+    WEFT_TRY(check(validation, client.valid));
   } else if (client.valid_fraction > 0) {
     const auto kept = static_cast<std::ptrdiff_t>(
         std::llround(static_cast<double>(train.size()) * (1 - client.valid_fraction)));

@@ -15,8 +15,9 @@ namespace weft {
 struct SharedBase {
   std::shared_ptr<ModelShelf> models;
   std::shared_ptr<const Tokenizer> tokenizer;
-  std::optional<ChatTemplate> chat_template;
+  ChatChoice chat_template = NoChatTemplate();
   BaseDescription base;
+  int64_t context = 0;  // the longest row the base takes, in tokens
 };
 [[nodiscard]] Result<SharedBase> LoadSharedBase(const ModelSettings& model);
 

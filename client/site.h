@@ -44,7 +44,7 @@ class Site {
     ClientId client;
     std::shared_ptr<ModelShelf> models;
     std::shared_ptr<const Tokenizer> tokenizer;
-    std::optional<ChatTemplate> chat_template;
+    ChatChoice chat_template = NoChatTemplate();
     bool chat = false;            // prompt rows through the chat template too
     std::vector<Row> train;       // at least one
     std::vector<Row> validation;  // may be empty: then it cannot evaluate

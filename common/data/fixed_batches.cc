@@ -1,4 +1,5 @@
 #include <fstream>
+#include <limits>
 
 #include <nlohmann/json.hpp>
 
@@ -60,12 +61,17 @@ class BatchParser {
   }
 
   Result<int32_t> Token(const Json& value, bool may_be_absent) const {
-    if (value.is_number_integer()) {
+    // What does not fit would come out as another number.
+    const bool fits = value.is_number_integer() &&
+                      !(value.is_number_unsigned() &&
+                        value.get<uint64_t>() > uint64_t{std::numeric_limits<int64_t>::max()});
+    if (fits) {
       const auto id = value.get<int64_t>();
       if (may_be_absent && id == kNoLabel) return kNoLabel;
       if (id >= 0 && id < vocab_size_) return static_cast<int32_t>(id);
     }
-    return Wrong(Str("token ", value.dump(), ", wanted 0 to ", vocab_size_ - 1));
+    return Wrong(Str("token ", value.is_number() ? value.dump() : value.type_name(),
+                     ", wanted 0 to ", vocab_size_ - 1));
   }
 
   std::string where_;
@@ -77,7 +83,10 @@ class BatchParser {
 Result<std::vector<FixedBatch>> ReadFixedBatches(const std::filesystem::path& path,
                                                  int64_t vocab_size) {
   std::ifstream in(path);
-  if (!in) return NotFound("[data] " + path.string() + ": cannot be opened");
+  std::error_code ignored;
+  if (!in || std::filesystem::is_directory(path, ignored)) {
+    return NotFound("[data] " + path.string() + ": is no file that can be read");
+  }
   std::vector<FixedBatch> batches;
   uint64_t number = 0;
   for (std::string line; std::getline(in, line);) {
@@ -85,6 +94,7 @@ Result<std::vector<FixedBatch>> ReadFixedBatches(const std::filesystem::path& pa
     if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
     const BatchParser parser(Str(path.string(), ":", number), vocab_size);
     WEFT_TRY_ASSIGN(FixedBatch batch, parser.Run(line));
+    batch.line = number;
     batches.push_back(std::move(batch));
   }
   if (batches.empty()) return InvalidArgument("[data] " + path.string() + ": holds no batch");

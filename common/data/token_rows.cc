@@ -12,22 +12,34 @@ class RowTokenizer {
   RowTokenizer(const Tokenizer& tokenizer, const TokenizeOptions& options)
       : tokenizer_(tokenizer), options_(options) {}
 
+  // Whether the row can be written at all.
+  Status Check(const Row& row) const {
+    const std::string where = Str("[data] line ", row.line);
+    if (IsConversation(row)) {
+      if (row.kind == RowKind::kText) {
+        return InvalidArgument(where +
+                               ": a text row is no conversation; leave out --chat, or give prompt "
+                               "and completion");
+      }
+      return options_.chat_template.status().Within(where + ": the row is a conversation");
+    }
+    if (tokenizer_.eos_id()) return OkStatus();
+    return InvalidArgument(
+        "[data] the tokenizer has no end-of-text token, which ends every row; name one as "
+        "eos_token in tokenizer_config.json");
+  }
+
   Result<TokenRow> Run(const Row& row) const {
-    if (row.kind == RowKind::kMessages || options_.chat) {
-      if (const auto messages = MessagesOf(row)) return Conversation(row, *messages);
-      return InvalidArgument(Str("[data] line ", row.line,
-                                 ": a text row is no conversation; leave out --chat, or give "
-                                 "prompt and completion"));
-    }
-    if (!tokenizer_.eos_id()) {
-      return InvalidArgument(
-          "[data] the tokenizer has no end-of-text token, which ends every row; name one as "
-          "eos_token in tokenizer_config.json");
-    }
+    WEFT_TRY(Check(row));
+    if (IsConversation(row)) return Conversation(row, *MessagesOf(row));
     return row.kind == RowKind::kText ? Text(row) : Prompted(row);
   }
 
  private:
+  bool IsConversation(const Row& row) const {
+    return row.kind == RowKind::kMessages || options_.chat;
+  }
+
   TokenRow Prompted(const Row& row) const {
     const RowText text = TextOf(row);
     TokenRow out;
@@ -55,11 +67,6 @@ class RowTokenizer {
   // text up to there: as many ids as both encodings share lie before it, and an id that reaches
   // over the border belongs to the later stretch.
   Result<TokenRow> Conversation(const Row& row, const std::vector<ChatMessage>& messages) const {
-    if (!options_.chat_template) {
-      return InvalidArgument(Str("[data] line ", row.line,
-                                 ": the row is a conversation, but the model's folder has no chat "
-                                 "template; name one with --chat-template or model.chat_template"));
-    }
     const Result<std::vector<ChatSegment>> segments = options_.chat_template->Render(
         messages, /*add_generation_prompt=*/false,
         {.bos = tokenizer_.bos_token(), .eos = tokenizer_.eos_token()});
@@ -140,15 +147,23 @@ Status CheckLongRows(const std::string& rule) {
   return InvalidArgument(Str("[data] long_rows is \"", rule, "\", wanted \"cut\" or \"drop\""));
 }
 
-Result<std::optional<ChatTemplate>> ChooseChatTemplate(const std::string& name,
-                                                       const Tokenizer& tokenizer) {
-  std::optional<ChatTemplate> chosen;
-  if (!name.empty()) {
-    WEFT_TRY_ASSIGN(chosen, ChatTemplate::FromName(name));
-  } else if (tokenizer.chat_template()) {
-    WEFT_TRY_ASSIGN(chosen, ChatTemplate::Detect(*tokenizer.chat_template()));
-  }
-  return chosen;
+ChatChoice NoChatTemplate() {
+  return InvalidArgument(
+      "[chat template] the model's folder has none; name one with --chat-template or "
+      "model.chat-template");
+}
+
+ChatChoice ChooseChatTemplate(const std::string& name, const Tokenizer& tokenizer) {
+  if (!name.empty()) return ChatTemplate::FromName(name);
+  if (tokenizer.chat_template()) return ChatTemplate::Detect(*tokenizer.chat_template());
+  return NoChatTemplate();
+}
+
+Status CheckRows(std::span<const Row> rows, const Tokenizer& tokenizer,
+                 const TokenizeOptions& options) {
+  const RowTokenizer row_tokenizer(tokenizer, options);
+  for (const Row& row : rows) WEFT_TRY(row_tokenizer.Check(row));
+  return OkStatus();
 }
 
 Result<TokenRows> TokenizeRows(std::span<const Row> rows, const Tokenizer& tokenizer,

@@ -6,7 +6,6 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -47,11 +46,20 @@ struct TokenRows {
   DataSummary summary;
 };
 
+/// The template that conversations are written with, or why there is none. The reason is an error
+/// only where a row needs the template.
+using ChatChoice = Result<ChatTemplate>;
+
+/// The template of that name, or where it is empty the one of the tokenizer's folder.
+[[nodiscard]] ChatChoice ChooseChatTemplate(const std::string& name, const Tokenizer& tokenizer);
+/// None, for want of both.
+[[nodiscard]] ChatChoice NoChatTemplate();
+
 struct TokenizeOptions {
-  int64_t max_len = 0;                        // tokens of a row; must be positive
-  std::string long_rows = "cut";              // or "drop"
-  bool chat = false;                          // prompt rows through the chat template too
-  std::optional<ChatTemplate> chat_template;  // needed for messages and for `chat`
+  int64_t max_len = 0;                          // tokens of a row; must be positive
+  std::string long_rows = "cut";                // or "drop"
+  bool chat = false;                            // prompt rows through the chat template too
+  ChatChoice chat_template = NoChatTemplate();  // needed for messages and for `chat`
 };
 
 /// Rows with a prompt are prompt (with the tokenizer's special tokens) + completion (without) +
@@ -62,16 +70,17 @@ struct TokenizeOptions {
 [[nodiscard]] Result<TokenRows> TokenizeRows(std::span<const Row> rows, const Tokenizer& tokenizer,
                                              const TokenizeOptions& options);
 
-/// The template of that name, or where it is empty the one the tokenizer's folder says; nothing
-/// where neither does. An unknown one is an error.
-[[nodiscard]] Result<std::optional<ChatTemplate>> ChooseChatTemplate(const std::string& name,
-                                                                     const Tokenizer& tokenizer);
+/// Whether TokenizeRows can write every row: a template where there are conversations, an eos where
+/// there are others. Quick: nothing is tokenized.
+[[nodiscard]] Status CheckRows(std::span<const Row> rows, const Tokenizer& tokenizer,
+                               const TokenizeOptions& options);
 
 /// "cut" or "drop"; anything else is kInvalidArgument.
 [[nodiscard]] Status CheckLongRows(const std::string& rule);
 
 /// One fixed batch of a batches file: {"split", "input_ids": [[…]], "labels": [[…]]}.
 struct FixedBatch {
+  uint64_t line = 0;  // in its file, from 1
   std::string split;  // "train", "eval"
   std::vector<TokenRow> rows;
 };

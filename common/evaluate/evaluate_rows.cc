@@ -38,8 +38,11 @@ Result<RowsLoss> EvaluateRows(const Model& model, const AdapterBinding& adapters
     if (control.cancelled) return Cancelled("[evaluate] stopped on request");
     WEFT_TRY_ASSIGN(const double loss, LossSumOf(model, adapters, batch));
     if (!std::isfinite(loss)) {
-      return Internal(Str("[evaluate] the loss of rows ", total.num_examples, " to ",
-                          total.num_examples + batch.size() - 1, " is ", loss));
+      return Internal(
+          Str("[evaluate] the loss of rows ", total.num_examples, " to ",
+              total.num_examples + batch.size() - 1, " is ", loss,
+              ": the adapter's training diverged, or the weights are damaged; lower the "
+              "learning rate"));
     }
     sum += loss;
     for (const TokenRow* row : batch) {

@@ -1,6 +1,7 @@
 #include "common/formats/chat_template.h"
 
 #include <algorithm>
+#include <array>
 #include <optional>
 
 #include "common/base/str.h"
@@ -10,13 +11,19 @@
 namespace weft {
 namespace {
 
-constexpr std::string_view kNames = "chatml, llama2, llama3, mistral, qwen3, smollm2";
+constexpr std::array kNames = {"chatml", "llama2", "llama3", "mistral", "qwen3", "smollm2"};
 constexpr std::string_view kSmolLm2System =
     "You are a helpful AI assistant named SmolLM, trained by Hugging Face";
 
+std::string HowToName() {
+  std::string names;
+  for (const char* name : kNames) names += Str(names.empty() ? "" : ", ", name);
+  return Str("name one with --chat-template or model.chat-template: ", names);
+}
+
 Status Unknown(std::string_view why) {
   return InvalidArgument(Str("[chat template] the model's Jinja template is of no known family (",
-                             why, "); name one with --chat NAME, NAME being one of ", kNames));
+                             why, "); ", HowToName()));
 }
 
 // Jinja text in one spelling: no white space outside quotes, single quotes, members with dots, \n
@@ -130,6 +137,8 @@ class ChatTemplate::Writer {
   std::vector<ChatSegment> segments_;
 };
 
+std::vector<std::string> ChatTemplate::Names() { return {kNames.begin(), kNames.end()}; }
+
 Result<ChatTemplate> ChatTemplate::FromName(std::string_view name) {
   ChatTemplate chat;
   chat.style_.name = name;
@@ -155,8 +164,7 @@ Result<ChatTemplate> ChatTemplate::FromName(std::string_view name) {
     chat.style_.answer_before = " ";  // as Mistral's own tokenizer puts it
     return chat;
   }
-  return InvalidArgument(
-      Str("[chat template] unknown name \"", name, "\"; give --chat one of ", kNames));
+  return InvalidArgument(Str("[chat template] unknown name \"", name, "\"; ", HowToName()));
 }
 
 Result<ChatTemplate> ChatTemplate::Detect(std::string_view jinja) {

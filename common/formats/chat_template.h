@@ -32,7 +32,9 @@ struct ChatTokens {
 
 class ChatTemplate {
  public:
-  /// chatml, llama2, llama3, mistral, qwen3 or smollm2; the error for another name lists them.
+  /// The names there are.
+  [[nodiscard]] static std::vector<std::string> Names();
+  /// One of Names(); the error for another name lists them.
   [[nodiscard]] static Result<ChatTemplate> FromName(std::string_view name);
   /// Recognises a family by its Jinja text (Tokenizer::chat_template). The error for an unknown one
   /// says how to name a template instead.

@@ -69,6 +69,17 @@ Result<std::unique_ptr<Tokenizer>> Tokenizer::Load(const std::filesystem::path& 
   return tokenizer;
 }
 
+Result<std::unique_ptr<Tokenizer>> Tokenizer::LoadFor(const std::filesystem::path& folder,
+                                                      int64_t model_vocab_size) {
+  WEFT_TRY_ASSIGN(std::unique_ptr<Tokenizer> tokenizer, Load(folder));
+  if (tokenizer->vocab_size() <= model_vocab_size) return tokenizer;
+  return InvalidArgument(Str("[tokenizer] ", folder.string(), ": has ids up to ",
+                             tokenizer->vocab_size() - 1, ", the model's vocabulary ends at ",
+                             model_vocab_size - 1,
+                             ": it is another model's tokenizer; take the one that came with "
+                             "these weights"));
+}
+
 Status Tokenizer::Finish(const TokenizerSettings& settings) {
   const auto resolve = [this](std::string_view role, const std::optional<std::string>& token,
                               std::optional<int32_t> id, std::optional<int32_t>& out) -> Status {

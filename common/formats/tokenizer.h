@@ -21,6 +21,10 @@ class Tokenizer {
  public:
   /// Reads a model folder. tokenizer.json wins over tokenizer.model (sentencepiece).
   [[nodiscard]] static Result<std::unique_ptr<Tokenizer>> Load(const std::filesystem::path& folder);
+  /// The same for a model of `model_vocab_size` embeddings: kInvalidArgument where the tokenizer has
+  /// ids beyond them, for then it is another model's.
+  [[nodiscard]] static Result<std::unique_ptr<Tokenizer>> LoadFor(
+      const std::filesystem::path& folder, int64_t model_vocab_size);
 
   virtual ~Tokenizer() = default;
   Tokenizer(const Tokenizer&) = delete;

@@ -20,11 +20,12 @@ namespace {
 
 struct VerifyOptions {
   std::string folder;
+  std::string hash;
   bool json = false;
 };
 
 Status Verify(const VerifyOptions& options) {
-  const Result<VerifyReport> report = VerifyRun(options.folder);
+  const Result<VerifyReport> report = VerifyRun(options.folder, options.hash);
   if (options.json) {
     nlohmann::ordered_json json = {{"ok", report.ok()}};
     if (report.ok()) {
@@ -47,6 +48,7 @@ Status Verify(const VerifyOptions& options) {
 struct StopOptions {
   std::string folder;
   std::string reason = "asked by weft runs stop";
+  bool json = false;
 };
 
 Status Stop(const StopOptions& options) {
@@ -63,8 +65,12 @@ Status Stop(const StopOptions& options) {
   const std::filesystem::path request = folder / kStopRequestFile;
   const std::string temp = request.string() + ".new";
   WEFT_TRY(ReplaceFile(request, temp, AsBytes(options.reason)));
-  std::cerr << "asked process " << *owner << " to stop; follow it with: weft runs tail -f "
-            << options.folder << "\n";
+  if (options.json) {
+    std::cout << nlohmann::ordered_json{{"asked", *owner}, {"run", options.folder}}.dump() << "\n";
+  } else {
+    std::cout << "asked process " << *owner << " to stop; follow it with: weft runs tail -f "
+              << options.folder << "\n";
+  }
   return OkStatus();
 }
 
@@ -73,6 +79,9 @@ Status Stop(const StopOptions& options) {
 Action SetUpRunsVerify(CLI::App& app) {
   auto options = std::make_shared<VerifyOptions>();
   app.add_option("RUN", options->folder, "run folder")->required();
+  app.add_option("--hash", options->hash,
+                 "a newest hash noted earlier, which must still be some row's: only it shows rows "
+                 "that were cut off at the end");
   app.add_flag("--json", options->json, "one JSON object");
   return [options] { return Verify(*options); };
 }
@@ -81,6 +90,7 @@ Action SetUpRunsStop(CLI::App& app) {
   auto options = std::make_shared<StopOptions>();
   app.add_option("RUN", options->folder, "run folder")->required();
   app.add_option("--reason", options->reason, "kept in the ledger")->capture_default_str();
+  app.add_flag("--json", options->json, "one JSON object");
   return [options] { return Stop(*options); };
 }
 

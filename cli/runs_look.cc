@@ -9,6 +9,7 @@
 #include "cli/run_rows.h"
 #include "cli/set_up.h"
 #include "cli/table.h"
+#include "cli/whole_number.h"
 #include "common/base/str.h"
 #include "common/runtime/ledger_db.h"
 #include "common/runtime/run_lock.h"
@@ -47,6 +48,8 @@ Status List(const fs::path& root, bool json) {
   for (const fs::path& folder : folders) {
     ListedRun run{folder, {}, RunLockOwner(folder)};
     Result<RunView> view = ReadRunView(folder);
+    // A client's own state is a ledger too, but no run.
+    if (view.ok() && view->run.empty() && view->events > 0) continue;
     // One damaged run must not hide the others.
     if (view.ok()) {
       run.view = std::move(view).value();
@@ -168,7 +171,7 @@ Action SetUpRunsRounds(CLI::App& app) {
   app.add_option("RUN", options->folder, "run folder")->required();
   app.add_flag("--clients", options->clients, "one line per round and client");
   app.add_option("--round", options->round, "the clients of this round only")
-      ->check(CLI::Range(int64_t{0}, int64_t{UINT32_MAX}));
+      ->check(WholeNumber(int64_t{0}, int64_t{UINT32_MAX}));
   app.add_flag("--json", options->json, "one JSON object, clients included");
   return [options] { return Rounds(*options); };
 }

@@ -35,7 +35,7 @@ Status FromSqlite(const std::filesystem::path& file, const std::string& action, 
       return Unavailable(message + "; another program holds the database");
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
-      return DataLoss(message);
+      return DataLoss(message + "; it is damaged, or no run's ledger");
     case SQLITE_READONLY:
     case SQLITE_PERM:
       return PermissionDenied(message);
@@ -60,6 +60,17 @@ int LastSystemError(SQLite::Database& db) {
     }
   }
   return sqlite3_system_errno(db.getHandle());
+}
+
+// Whether this is a database of ours; an empty one may become it.
+Status CheckIdentity(SQLite::Database& db, const std::filesystem::path& file, bool may_be_empty) {
+  const int id = db.execAndGet("PRAGMA application_id").getInt();
+  if (id == kLedgerApplicationId) return OkStatus();
+  const bool empty = db.execAndGet("SELECT count(*) FROM sqlite_master").getInt() == 0;
+  if (empty && may_be_empty) return OkStatus();
+  if (empty) return DataLoss(Str("[ledger] ", file.string(), ": is empty; name a run folder"));
+  return InvalidArgument(
+      Str("[ledger] ", file.string(), ": is a database of another program; name a run folder"));
 }
 
 // Runs `body`, which may use SQLiteCpp freely.
@@ -94,6 +105,7 @@ Result<std::unique_ptr<LedgerDb>> LedgerDb::OpenForWriting(const std::filesystem
   state->file = file;
   WEFT_TRY(state->Guard("open", [&]() -> Status {
     state->db.emplace(file.string(), SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE, kBusyTimeoutMs);
+    WEFT_TRY(CheckIdentity(*state->db, file, /*may_be_empty=*/true));
     const int version = state->db->execAndGet("PRAGMA user_version").getInt();
     if (version > kLedgerSchemaVersion) {
       return FailedPrecondition(Str("[ledger] ", file.string(), ": layout version ", version,
@@ -119,18 +131,20 @@ Result<std::unique_ptr<LedgerDb>> LedgerDb::OpenForReading(const std::filesystem
   if (!std::filesystem::exists(file, error)) {
     return NotFound(Str("[ledger] ", file.string(), ": no such file; name a run folder"));
   }
+  if (!std::filesystem::is_regular_file(file, error)) {
+    return InvalidArgument(Str("[ledger] ", file.string(), ": is no file; name a run folder"));
+  }
   auto state = std::make_unique<State>();
   state->file = file;
   const auto open = [&](const std::string& name, int flags) {
     return state->Guard("open", [&]() -> Status {
       state->db.emplace(name, flags, kBusyTimeoutMs);
-      // Reading one row shows whether the database can be used at all.
-      state->db->execAndGet("SELECT count(*) FROM sqlite_master");
-      return OkStatus();
+      return CheckIdentity(*state->db, file, /*may_be_empty=*/false);
     });
   };
   Status status = open(file.string(), SQLite::OPEN_READONLY);
-  if (!status.ok() && status.code() != Code::kDataLoss && status.code() != Code::kUnavailable) {
+  if (!status.ok() && status.code() != Code::kDataLoss && status.code() != Code::kUnavailable &&
+      status.code() != Code::kInvalidArgument) {
     // On a read-only disk WAL's shared memory cannot be made; there nobody writes either.
     status = open(Str("file:", std::filesystem::absolute(file, error).string(), "?immutable=1"),
                   SQLite::OPEN_READONLY | SQLite::OPEN_URI);
@@ -198,11 +212,11 @@ Result<std::vector<LedgerEvent>> LedgerDb::ReadAfter(LedgerTail& tail,
       event.hash = rows.getColumn(5).getString();
       const std::string named = rows.getColumn(4).getString();
       if (event.seq == tail.seq + 1 && named != tail.hash) {
-        return DataLoss(Str("[ledger] row ", event.seq, " ", event.kind, ": it follows a row with ",
-                            "hash ", named, ", the row before has ", tail.hash,
-                            ": this row was altered, or one before it replaced"));
+        return DataLoss(Str(state_->file.string(), ": [ledger] row ", event.seq, " ", event.kind,
+                            ": it follows a row with hash ", named, ", the row before has ",
+                            tail.hash, ": this row was altered, or one before it replaced"));
       }
-      WEFT_TRY(CheckLink(tail, event));
+      WEFT_TRY(CheckLink(tail, event).Within(state_->file.string()));
       events.push_back(std::move(event));
     }
     return OkStatus();

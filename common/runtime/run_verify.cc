@@ -96,14 +96,34 @@ Status CheckFiles(const std::filesystem::path& folder, const Promises& promises,
   return OkStatus();
 }
 
+// A chain without rows is whole in itself, too.
+Status CheckEventsAreThere(const std::filesystem::path& folder, const VerifyReport& report) {
+  if (report.events > 0) return OkStatus();
+  for (const char* of_a_run : {"state", "adapters", "spool"}) {
+    std::error_code error;
+    const std::filesystem::directory_iterator files(folder / of_a_run, error);
+    if (error || files == std::filesystem::directory_iterator()) continue;
+    return DataLoss(Str("[verify] ", folder.string(), ": the ledger has no events, but ", of_a_run,
+                        "/ holds files of a run: all rows were dropped"));
+  }
+  return OkStatus();
+}
+
+Status CheckKnownHash(const std::string& known, bool found) {
+  if (known.empty() || found) return OkStatus();
+  return DataLoss(Str("[verify] no row has the hash ", known,
+                      ": rows were dropped at the end, or it is another run's"));
+}
+
 // A run that is going on may remove spool files between the reading of its ledger and of its files.
 constexpr int kTries = 5;
 
 }  // namespace
 
-Result<VerifyReport> VerifyRun(const std::filesystem::path& folder) {
+Result<VerifyReport> VerifyRun(const std::filesystem::path& folder, const std::string& known_hash) {
   WEFT_TRY_ASSIGN(RunReader reader, RunReader::Open(folder));
   Promises promises;
+  bool found = false;
   Status status;
   for (int i = 0; i < kTries; ++i) {
     WEFT_TRY_ASSIGN(const std::vector<LedgerEvent> rows, reader.Poll());
@@ -111,11 +131,14 @@ Result<VerifyReport> VerifyRun(const std::filesystem::path& folder) {
     for (const LedgerEvent& row : rows) {
       WEFT_TRY_ASSIGN(const RunEvent event, FromEvent(row));
       promises.Add(row, event);
+      found = found || row.hash == known_hash;
     }
+    WEFT_TRY(CheckKnownHash(known_hash, found));
     VerifyReport report;
     status = CheckFiles(folder, promises, report);
     report.events = reader.tail().seq;
     report.hash = reader.tail().hash;
+    WEFT_TRY(CheckEventsAreThere(folder, report));
     if (status.ok()) return report;
   }
   return status;

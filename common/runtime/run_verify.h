@@ -18,7 +18,9 @@ struct VerifyReport {
 };
 
 /// kDataLoss names the first bad row, or the first file (with the row that vouches for it) that is
-/// missing or differs.
-[[nodiscard]] Result<VerifyReport> VerifyRun(const std::filesystem::path& folder);
+/// missing or differs. Rows cut off at the end leave a chain that is whole in itself: `known_hash`,
+/// a newest hash noted earlier, must be some row's. Empty: it is not asked for.
+[[nodiscard]] Result<VerifyReport> VerifyRun(const std::filesystem::path& folder,
+                                             const std::string& known_hash = {});
 
 }  // namespace weft

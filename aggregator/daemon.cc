@@ -39,12 +39,12 @@ Result<std::unique_ptr<ZmqServer>> Listen(EventLoop& loop, const ServerSettings&
                                           const log::Logger& logger) {
   if (server.secret_key.empty()) {
     return InvalidArgument(
-        "[server] secret_key: got none, wanted the server's .secret file; make one with `weft "
+        "[server] secret-key: got none, wanted the server's .secret file; make one with `weft "
         "keys new` or a whole federation with `weft init`");
   }
   if (server.allow_list.empty()) {
     return InvalidArgument(
-        "[server] allow_list: got none, wanted a file of \"public-key name\" lines; add clients "
+        "[server] allow-list: got none, wanted a file of \"public-key name\" lines; add clients "
         "with `weft keys allow`");
   }
   ZmqServer::Options options;

@@ -72,7 +72,7 @@ Result<InitJob::Output> RunInit(const InitJob& job, JobControl&) {
     WEFT_TRY_ASSIGN(const Strategy* strategy, FindStrategy(job.strategy.name));
     WEFT_TRY(strategy->Check(job.strategy));
     if (!job.adapter.modules_to_save.empty()) {
-      return InvalidArgument(Str("[", strategy->name(), "] adapter.modules_to_save names ",
+      return InvalidArgument(Str("[", strategy->name(), "] adapter.modules-to-save names ",
                                  job.adapter.modules_to_save.front(),
                                  ": whole modules are not merged over sites; unset it"));
     }
@@ -128,24 +128,23 @@ Result<AdmitJob::Output> RunAdmit(const AdmitJob& job, JobControl&) {
       output.verdict = std::move(why);
       return output;
     };
-    // Failing to read our own store or state is our trouble, not the client's: no verdict.
+    // Failing to read our own store or bundle is our trouble, not the client's: no verdict.
     WEFT_TRY_ASSIGN(const Blob payload, job.store->ReadBlob(job.blob));
-    WEFT_TRY_ASSIGN(const Strategy* strategy, FindStrategy(job.strategy.name));
-    std::optional<GlobalState> global;
-    if (!job.state_blob.empty()) {
-      WEFT_TRY_ASSIGN(global, ReadState(job.store, job.state_blob, job.strategy.name));
-    }
+    WEFT_TRY_ASSIGN(const AdapterBundle sent, DecodeBundle(job.bundle, at::kCPU));
     const Result<TensorBlock> block = CheckUpdate(job.client, job.header, job.sites, payload);
     if (!block.ok()) return refused(block.status());
     WEFT_TRY_ASSIGN(const AdapterState update, DecodeUpdate(*block));
-    WEFT_TRY_ASSIGN(output.update_norm,
-                    UpdateNorm(*strategy, global ? &*global : nullptr, job.client, update));
-    if (!std::isfinite(output.update_norm) ||
-        (job.norm_max > 0 && output.update_norm > job.norm_max)) {
-      return refused(
-          InvalidArgument(Str("[admission] client ", job.client.client, " round ", job.header.round,
-                              ": its update has norm ", output.update_norm,
-                              ", cohort.update_norm_max is ", job.norm_max)));
+    WEFT_TRY_ASSIGN(output.update_norm, UpdateNorm(update, sent.adapter));
+    const std::string whose =
+        Str("[admission] client ", job.client.client, " round ", job.header.round);
+    if (!std::isfinite(output.update_norm)) {
+      return refused(InvalidArgument(whose +
+                                     ": its update's values are so large that their norm is "
+                                     "no number; its training diverged, lower the learning rate"));
+    }
+    if (job.norm_max > 0 && output.update_norm > job.norm_max) {
+      return refused(InvalidArgument(Str(whose, ": its update has norm ", output.update_norm,
+                                         ", cohort.update-norm-max is ", job.norm_max)));
     }
     return output;
   });

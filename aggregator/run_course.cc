@@ -71,6 +71,17 @@ Status RunCourse::CheckSameRun(const RunStarted& started) const {
   return OkStatus();
 }
 
+// A ledger that was emptied among the files of a run: going on would start anew over them. The
+// initial adapter may lie there before the first event does.
+Status RunCourse::CheckNothingWasLost() const {
+  for (const std::string& blob : office_.env.store.ListBlobs("state/")) {
+    if (blob == StateBlobName(RoundId{})) continue;
+    return DataLoss(Str("[run] the ledger has no events, but the folder holds ", blob,
+                        "; put the run's ledger back, or use another run.dir"));
+  }
+  return OkStatus();
+}
+
 Status RunCourse::Start(RunPosition position) {
   const Settings& settings = office_.options.settings;
   if (settings.adapter.rank < 1) {
@@ -78,14 +89,20 @@ Status RunCourse::Start(RunPosition position) {
         Str("[adapter] rank: got ", settings.adapter.rank, ", wanted 1 or more"));
   }
   WEFT_TRY_ASSIGN(office_.sites, MatchSites(settings.adapter, office_.options.base.sites));
+  for (const LinearSite& site : office_.sites) {
+    if (site.path != "lm_head") continue;
+    return InvalidArgument(
+        "[adapter] target lm_head: an adapter on the output head is not trained; name other layers");
+  }
   at_ = std::move(position);
   office_.global = settings.adapter;
   office_.global.rank = 0;
   if (at_.started) {
     WEFT_TRY(CheckSameRun(*at_.started));
     office_.global = at_.started->adapter;
-  } else if (const int64_t rank = GlobalRankFromSettings(settings); rank > 0) {
-    SetGlobalRank(rank);
+  } else {
+    WEFT_TRY(CheckNothingWasLost());
+    if (const int64_t rank = GlobalRankFromSettings(settings); rank > 0) SetGlobalRank(rank);
   }
   for (const ClientSettings& client : settings.clients) {
     office_.members.Expect(ClientId{client.name});
@@ -191,7 +208,7 @@ void RunCourse::TryGathered() {
         Str("[join] after ", waited, " s ", present, " of the ", needed_, " members needed for ",
             purpose_, " are here; missing: ", Names(office_.members.Missing()),
             ". Start more clients, or lower "
-            "cohort.min_available_nodes")));
+            "cohort.min-available-nodes")));
   }
   if (office_.env.clock.Now() - reported_ >= kReportEvery) {
     reported_ = office_.env.clock.Now();
@@ -365,7 +382,7 @@ void RunCourse::OpenRound() {
   if (start.plan.cohort.size() < needed) {
     return office_.GiveUp(
         FailedPrecondition(Str("[cohort] round ", start.plan.round, ": ", start.plan.cohort.size(),
-                               " members hold training rows, min_train_nodes wants ", needed)));
+                               " members hold training rows, cohort.min-train-nodes wants ", needed)));
   }
   if (!ReadState(&start.state)) return;
   stage_ = Stage::kTraining;
@@ -390,7 +407,7 @@ void RunCourse::OnMissed(const std::string& reason) {
       static_cast<uint32_t>(std::max<int64_t>(office_.options.settings.cohort.round_retries, 0));
   if (misses_ > retries) {
     return office_.GiveUp(DeadlineExceeded(Str("[round] ", reason, "; tried ", misses_,
-                                               " times (cohort.round_retries = ", retries, ")")));
+                                               " times (cohort.round-retries = ", retries, ")")));
   }
   Next();
 }

@@ -45,6 +45,7 @@ class RunCourse {
   enum class Stage { kGathering, kInitialising, kEvaluating, kTraining, kEnded };
 
   [[nodiscard]] Status CheckSameRun(const RunStarted& started) const;
+  [[nodiscard]] Status CheckNothingWasLost() const;
   [[nodiscard]] RunStarted MakeRunStarted() const;
   void SetGlobalRank(int64_t rank);
   void Next();

@@ -35,10 +35,10 @@ std::string ServerAddress(const Settings& settings) {
 Result<std::unique_ptr<ZmqClient>> ConnectTo(EventLoop& loop, const Settings& settings,
                                              const ClientSettings& client) {
   if (settings.server.public_key.empty()) {
-    return InvalidArgument("[server] public_key: got none, wanted the server's key (--server-key)");
+    return InvalidArgument("[server] public-key: got none, wanted the server's key (--server-key)");
   }
   if (client.secret_key.empty()) {
-    return InvalidArgument("[client] secret_key: got none, wanted the site's .secret file (--key)");
+    return InvalidArgument("[client] secret-key: got none, wanted the site's .secret file (--key)");
   }
   ZmqClient::Options options;
   options.endpoint = ServerAddress(settings);
@@ -68,7 +68,7 @@ Status ProbeLink(const Settings& settings, const ClientSettings& client, std::os
   return Unavailable(Str("[link] no handshake with ", ServerAddress(settings), " within ",
                          ToSeconds(kProbePatience),
                          " s; is the aggregator running, and does its "
-                         "key equal server.public_key?"));
+                         "key equal server.public-key?"));
 }
 
 void PrintWhatLeaves(const ClientOptions& options, const std::vector<LinearSite>& sites,

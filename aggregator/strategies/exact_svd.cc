@@ -40,7 +40,7 @@ class ExactSvd final : public Strategy {
 
   Status Check(const StrategySettings& settings) const override {
     if (settings.global_rank < 0 || settings.global_rank > limits::kRankMax) {
-      return InvalidArgument(Str("[exact-svd] strategy.global_rank is ", settings.global_rank,
+      return InvalidArgument(Str("[exact-svd] strategy.global-rank is ", settings.global_rank,
                                  ", wanted 0 (the largest rank of any client) to ",
                                  limits::kRankMax));
     }
@@ -80,9 +80,11 @@ class ExactSvd final : public Strategy {
     const SiteState& old = input.global.adapter.sites[site];
     SiteMerge merge;
     WEFT_TRY_ASSIGN(merge.ideal, IdealMean(input, site));
-    WEFT_TRY_ASSIGN(merge.sent, MeanOfSent(input, site));
-    merge.rest =
-        input.settings.carry ? Untrained(old, merge.sent) : LowRankSum(old.site.out, old.site.in);
+    merge.rest = LowRankSum(old.site.out, old.site.in);
+    if (input.settings.carry) {
+      WEFT_TRY_ASSIGN(const SentMean sent, MeanOfSent(input, site));
+      merge.rest = Untrained(old, sent);
+    }
     LowRankSum target = merge.ideal;
     target.Add(merge.rest);
     const int64_t cap = ClientRank(input.global.init, old.site);

@@ -42,7 +42,7 @@ class Flora final : public Strategy {
 
   Status Check(const StrategySettings& settings) const override {
     if (settings.stack_budget_mb < 1) {
-      return InvalidArgument(Str("[flora] strategy.stack_budget_mb is ", settings.stack_budget_mb,
+      return InvalidArgument(Str("[flora] strategy.stack-budget-mb is ", settings.stack_budget_mb,
                                  ", wanted at least 1"));
     }
     return CheckNoSvdSettings(settings);
@@ -92,7 +92,6 @@ class Flora final : public Strategy {
     SiteMerge merge;
     merge.adds_to_old = true;
     merge.rest = LowRankSum(old.site.out, old.site.in);
-    merge.sent.others = merge.rest;
     WEFT_TRY_ASSIGN(merge.ideal, IdealMean(input, site));
     const Recompressed growth =
         Recompress(merge.ideal, [](const at::Tensor& spectrum) { return spectrum.size(0); });

@@ -15,7 +15,7 @@ Status Foreign(const StrategySettings& settings, std::string_view key, std::stri
 Status CheckNoSvdSettings(const StrategySettings& settings) {
   const StrategySettings defaults;
   if (settings.global_rank != defaults.global_rank) {
-    return Foreign(settings, "global_rank", "exact-svd");
+    return Foreign(settings, "global-rank", "exact-svd");
   }
   if (settings.energy != defaults.energy) return Foreign(settings, "energy", "exact-svd");
   if (settings.carry != defaults.carry) return Foreign(settings, "carry", "exact-svd");
@@ -26,7 +26,7 @@ Status CheckNoSvdSettings(const StrategySettings& settings) {
 
 Status CheckNoStackBudget(const StrategySettings& settings) {
   if (settings.stack_budget_mb == StrategySettings().stack_budget_mb) return OkStatus();
-  return Foreign(settings, "stack_budget_mb", "flora");
+  return Foreign(settings, "stack-budget-mb", "flora");
 }
 
 }  // namespace weft

@@ -21,6 +21,17 @@ Result<const Strategy*> FindStrategy(std::string_view name) {
   return NotFound(Str("[strategy] \"", name, "\" is unknown; known: ", known));
 }
 
+Result<LowRank> UpdateSource::Stack(size_t site) const {
+  std::vector<at::Tensor> A_blocks;
+  std::vector<at::Tensor> B_blocks;
+  for (size_t k = 0; k < size(); ++k) {
+    WEFT_TRY_ASSIGN(const LowRank factors, Factors(k, site));
+    A_blocks.push_back(factors.A_RI);
+    B_blocks.push_back(factors.B_OR);
+  }
+  return LowRank{at::cat(A_blocks, 0), at::cat(B_blocks, 1)};
+}
+
 Result<std::vector<int64_t>> Strategy::RankPlan(const MergeInput&) const {
   return std::vector<int64_t>();
 }
@@ -30,7 +41,7 @@ Status CheckStrategySettings(const StrategySettings& settings, const LocalTraini
   WEFT_TRY(strategy->Check(settings));
   if (training.keep_optimizer && strategy->name() != "fedavg") {
     return InvalidArgument(Str("[", settings.name,
-                               "] train.keep_optimizer is set, but this rule gives every round a "
+                               "] train.keep-optimizer is set, but this rule gives every round a "
                                "new basis, in which AdamW's moments mean nothing; unset it or use "
                                "fedavg"));
   }

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <optional>
 
 #include "aggregator/strategies/slots.h"
+#include "common/adapters/adapter.h"
 #include "common/base/str.h"
 #include "common/tensor/guard.h"
 
@@ -24,14 +26,58 @@ struct SiteOutcome {
   double cut_energy = 0;
   double whole_energy = 0;
   double effective_rank = 0;
+  double change = 0;                      // ‖D‖² of what the round changed in the adapter
   std::vector<double> client_norms;       // ‖D_k‖²
-  std::vector<double> client_alignments;  // ⟨D_k, Σ p_j D_j⟩
+  std::vector<double> client_alignments;  // ⟨D_k, D⟩
 };
 
 double Square(const at::Tensor& core) { return core.square().sum().item<double>(); }
 
 // √(part / whole), for squares; no distance from nothing to nothing.
 double Ratio(double part, double whole) { return part == 0 ? 0 : std::sqrt(part / whole); }
+
+// One site's updates, decoded once and stacked: rule and certificate both look at them, at views.
+class SiteUpdates final : public UpdateSource {
+ public:
+  static Result<SiteUpdates> Of(const UpdateSource& all, size_t site) {
+    SiteUpdates own(all, site);
+    for (size_t k = 0; k < all.size(); ++k) {
+      WEFT_TRY_ASSIGN(const LowRank factors, all.Factors(k, site));
+      own.begins_.push_back(own.begins_.back() + factors.A_RI.size(0));
+      own.blocks_.push_back(factors);
+    }
+    std::vector<at::Tensor> A_blocks, B_blocks;
+    for (const LowRank& block : own.blocks_) {
+      A_blocks.push_back(block.A_RI);
+      B_blocks.push_back(block.B_OR);
+    }
+    own.stack_ = {at::cat(A_blocks, 0), at::cat(B_blocks, 1)};
+    return own;
+  }
+
+  [[nodiscard]] size_t size() const override { return all_.size(); }
+  [[nodiscard]] const ClientPlan& plan(size_t client) const override { return all_.plan(client); }
+  [[nodiscard]] double weight(size_t client) const override { return all_.weight(client); }
+  [[nodiscard]] Result<LowRank> Factors(size_t client, size_t site) const override {
+    WEFT_CHECK(site == site_, "site ", site, " of the updates of site ", site_);
+    return blocks_[client];
+  }
+  [[nodiscard]] Result<LowRank> Stack(size_t site) const override {
+    WEFT_CHECK(site == site_, "site ", site, " of the updates of site ", site_);
+    return stack_;
+  }
+  /// First rank of a client in the stack; of size(): all ranks together.
+  [[nodiscard]] int64_t begin(size_t client) const { return begins_[client]; }
+
+ private:
+  SiteUpdates(const UpdateSource& all, size_t site) : all_(all), site_(site) {}
+
+  const UpdateSource& all_;
+  size_t site_;
+  std::vector<LowRank> blocks_;
+  std::vector<int64_t> begins_ = {0};
+  LowRank stack_;
+};
 
 LowRank SlotsFrom(const SiteState& site, int64_t first) {
   const at::Tensor A_RI = site.Get("A").to(at::kDouble);
@@ -50,47 +96,76 @@ LowRankSum Published(const SiteMerge& merge, const SiteState& state, const SiteS
   return published;
 }
 
-void CertifySite(const SiteMerge& merge, const SiteState& old, SiteOutcome& outcome) {
-  const LowRankSum published = Published(merge, outcome.state, old);
+void CertifyAgainstIdeal(const SiteMerge& merge, const LowRankSum& published,
+                         SiteOutcome& outcome) {
   const LowRankSum* const sums[] = {&merge.ideal, &merge.rest, &merge.before_truncation,
                                     &published};
   const std::vector<at::Tensor> cores = Cores(sums);
-  const at::Tensor target = merge.aims_at_ideal ? cores[0] + cores[1] : cores[1];
+  const at::Tensor target = cores[0] + cores[1];
   outcome.target = Square(target);
   outcome.ideal = Square(cores[0]);
   outcome.before_truncation = Square(cores[2] - target);
   outcome.published = Square(cores[3] - target);
   outcome.to_ideal = Square(cores[3] - cores[0]);
-  outcome.cut_energy = merge.cut_energy;
-  outcome.whole_energy = merge.whole_energy;
-  outcome.effective_rank = EffectiveRank(merge.spectrum);
 }
 
-LowRank Difference(const LowRank& x, const LowRank& y) {
-  return {at::cat({x.A_RI, y.A_RI}, 0), at::cat({x.B_OR, -y.B_OR}, 1)};
+// A rule with a target of its own, factors that it publishes as they are: all that comes between is
+// rounding.
+void CertifyOwnTarget(const SiteMerge& merge, const SiteState& old, SiteOutcome& outcome) {
+  const LowRank published = SlotsFrom(outcome.state, 0);
+  outcome.target = GramSquare(merge.factors);
+  outcome.published = GramSquare(Difference(merge.factors, published));
+  const IdealDistance distance = DistanceToIdeal(published, merge.ideal, old.site.path);
+  outcome.ideal = distance.ideal_square;
+  outcome.to_ideal = distance.square;
 }
 
-// D_k = ΔW_k − sent_k: its norm, and its inner product with the mean of all D.
-Status MeasureClients(const Strategy& strategy, const MergeInput& input, size_t site,
-                      const SiteMerge& merge, SiteOutcome& outcome) {
-  const SiteState& old = input.global.adapter.sites[site];
-  LowRankSum sent_mean(old.site.out, old.site.in);
-  if (merge.sent.B_OG.defined()) sent_mean.Add({old.Get("A"), merge.sent.B_OG});
-  sent_mean.Add(merge.sent.others);
-  for (size_t k = 0; k < input.updates.size(); ++k) {
-    WEFT_TRY_ASSIGN(LowRank update, input.updates.Factors(k, site));
-    WEFT_TRY_ASSIGN(const std::optional<LowRank> sent,
-                    strategy.Sent(input.global, site, input.updates.plan(k)));
-    if (sent) update = Difference(update, *sent);
-    outcome.client_norms.push_back(GramSquare(update));
-    outcome.client_alignments.push_back(InnerProduct(update, merge.ideal) -
-                                        InnerProduct(update, sent_mean));
+// ⟨ΔW_k, y⟩ for every client k, from the Gram matrices of the stack with y.
+std::vector<double> InnerProducts(const SiteUpdates& updates, const LowRank& stack,
+                                  const LowRank& y) {
+  const at::Tensor gram_RS =
+      at::matmul(stack.B_OR.t(), y.B_OR).mul_(at::matmul(stack.A_RI, y.A_RI.t()));
+  const at::Tensor by_rank_R = gram_RS.sum(1).cpu();
+  const double* const values = by_rank_R.const_data_ptr<double>();
+  std::vector<double> products;
+  for (size_t k = 0; k < updates.size(); ++k) {
+    products.push_back(
+        std::accumulate(values + updates.begin(k), values + updates.begin(k + 1), 0.0));
+  }
+  return products;
+}
+
+// What each client changed, D_k = ΔW_k − sent_k: its norm, and its inner product with what the
+// round changed.
+Status MeasureClients(const Strategy& strategy, const MergeInput& input, const SiteUpdates& updates,
+                      size_t site, const LowRankSum& change, SiteOutcome& outcome) {
+  outcome.change = GramSquare(change);
+  WEFT_TRY_ASSIGN(const LowRank stack, updates.Stack(site));
+  std::optional<std::vector<double>> with_change;
+  if (!change.dense()) with_change = InnerProducts(updates, stack, change.Stack());
+  std::optional<LowRank> sent;
+  double sent_with_change = 0;
+  const ClientPlan* sent_to = nullptr;
+  for (size_t k = 0; k < updates.size(); ++k) {
+    const ClientPlan& plan = updates.plan(k);
+    WEFT_TRY_ASSIGN(const LowRank update, updates.Factors(k, site));
+    // Slots other than the top ones are drawn for each client.
+    if (sent_to == nullptr || input.settings.slots != "top" || sent_to->adapter != plan.adapter) {
+      WEFT_TRY_ASSIGN(sent, strategy.Sent(input.global, site, plan));
+      sent_with_change = sent ? InnerProduct(*sent, change) : 0;
+      sent_to = &plan;
+    }
+    outcome.client_norms.push_back(GramSquare(sent ? Difference(update, *sent) : update));
+    const double own = with_change ? (*with_change)[k] : InnerProduct(update, change);
+    outcome.client_alignments.push_back(own - sent_with_change);
   }
   return OkStatus();
 }
 
-Result<SiteOutcome> MergeOneSite(const Strategy& strategy, const MergeInput& input,
+Result<SiteOutcome> MergeOneSite(const Strategy& strategy, const MergeInput& round,
                                  std::span<const int64_t> rank_plan, size_t site) {
+  WEFT_TRY_ASSIGN(const SiteUpdates updates, SiteUpdates::Of(round.updates, site));
+  const MergeInput input{round.settings, round.global, updates};
   const SiteState& old = input.global.adapter.sites[site];
   WEFT_TRY_ASSIGN(const SiteMerge merge, strategy.MergeSite(input, rank_plan, site));
   SiteOutcome outcome;
@@ -98,15 +173,25 @@ Result<SiteOutcome> MergeOneSite(const Strategy& strategy, const MergeInput& inp
                    {{"A", merge.factors.A_RI.to(at::kFloat).contiguous()},
                     {"B", merge.factors.B_OR.to(at::kFloat).contiguous()}}};
   for (const NamedTensor& tensor : outcome.state.tensors) {
-    if (!at::isfinite(tensor.value).all().item<bool>()) {
+    // A sum of float32 in float64 cannot overflow, and keeps every NaN and infinity.
+    if (!std::isfinite(tensor.value.sum(at::kDouble).item<double>())) {
       return InvalidArgument(Str("the merged ", tensor.name,
                                  " has values that are not finite in float32: the updates of this "
                                  "round are too large to be added up; bound them with "
-                                 "cohort.update_norm_max"));
+                                 "cohort.update-norm-max"));
     }
   }
-  CertifySite(merge, old, outcome);
-  WEFT_TRY(MeasureClients(strategy, input, site, merge, outcome));
+  LowRankSum change = Published(merge, outcome.state, old);
+  if (merge.aims_at_ideal) {
+    CertifyAgainstIdeal(merge, change, outcome);
+  } else {
+    CertifyOwnTarget(merge, old, outcome);
+  }
+  outcome.cut_energy = merge.cut_energy;
+  outcome.whole_energy = merge.whole_energy;
+  outcome.effective_rank = EffectiveRank(merge.spectrum);
+  if (!merge.adds_to_old) change.Add({old.Get("A"), old.Get("B")}, -1);
+  WEFT_TRY(MeasureClients(strategy, input, updates, site, change, outcome));
   return outcome;
 }
 
@@ -173,17 +258,17 @@ Certificate Certify(const std::vector<SiteOutcome>& outcomes, const MergeInput& 
 
   std::vector<double> norms(input.updates.size(), 0);
   std::vector<double> alignments(input.updates.size(), 0);
-  double mean = 0;  // ‖Σ p_k D_k‖² = Σ p_k ⟨D_k, Σ p_j D_j⟩
+  double change = 0;
+  for (const SiteOutcome& site : outcomes) change += site.change;
   for (size_t k = 0; k < norms.size(); ++k) {
     for (const SiteOutcome& site : outcomes) {
       norms[k] += site.client_norms[k];
       alignments[k] += site.client_alignments[k];
     }
-    mean += input.updates.weight(k) * alignments[k];
   }
   for (size_t k = 0; k < norms.size(); ++k) {
     const std::string& name = input.updates.plan(k).client.name;
-    const double scale = std::sqrt(norms[k]) * std::sqrt(std::max(mean, 0.0));
+    const double scale = std::sqrt(norms[k]) * std::sqrt(change);
     certificate.client_norms.emplace_back(name, std::sqrt(norms[k]));
     certificate.client_cosines.emplace_back(name, scale == 0 ? 0 : alignments[k] / scale);
   }
@@ -232,17 +317,18 @@ Result<std::vector<double>> ClientWeights(const std::vector<UpdateHeader>& heade
   return weights;
 }
 
-Result<double> UpdateNorm(const Strategy& strategy, const GlobalState* global,
-                          const ClientPlan& client, const AdapterState& update) {
+Result<double> UpdateNorm(const AdapterState& update, const std::optional<AdapterState>& sent) {
   return Guarded("[update-norm]", [&]() -> Result<double> {
     const at::NoGradGuard no_grad;
+    if (sent && sent->sites.size() != update.sites.size()) {
+      return InvalidArgument(Str("[update-norm] got ", update.sites.size(), " sites, sent were ",
+                                 sent->sites.size()));
+    }
+    WEFT_TRY_ASSIGN(const Adapter* method, FindAdapter(update.spec.method));
     double square = 0;
     for (size_t i = 0; i < update.sites.size(); ++i) {
-      WEFT_TRY_ASSIGN(LowRank change, LowerSite(update.spec, update.sites[i]));
-      if (global != nullptr) {
-        WEFT_TRY_ASSIGN(const std::optional<LowRank> sent, strategy.Sent(*global, i, client));
-        if (sent) change = Difference(change, *sent);
-      }
+      LowRank change = method->Effective(update, i);
+      if (sent) change = Difference(change, method->Effective(*sent, i));
       square += GramSquare(change);
     }
     return std::sqrt(square);

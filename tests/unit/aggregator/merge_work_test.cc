@@ -53,12 +53,16 @@ class MergeWorkTest : public ::testing::Test {
     return {ClientId{name}, testing::LoraSpec(rank, 8)};
   }
 
-  // What an honest client sends: the bundle it got, with something added.
-  AdapterState Trained(const ClientPlan& plan) {
+  Blob Bundle(const ClientPlan& plan) {
     const CutJob job{.strategy = settings_, .state = *store_.ReadBlob("state"), .client = plan};
     const Result<CutJob::Output> cut = RunCut(job, control_);
     WEFT_CHECK(cut.ok(), cut.status());
-    AdapterState state = *DecodeBundle(cut->bundle, at::kCPU)->adapter;
+    return cut->bundle;
+  }
+
+  // What an honest client sends: the bundle it got, with something added.
+  AdapterState Trained(const ClientPlan& plan) {
+    AdapterState state = *DecodeBundle(Bundle(plan), at::kCPU)->adapter;
     for (SiteState& site : state.sites) {
       at::Tensor& B = site.Get("B");
       B = B + testing::RandomMatrix(B.size(0), B.size(1), plan.client.name + site.site.path)
@@ -90,9 +94,8 @@ class MergeWorkTest : public ::testing::Test {
             .header = Header(plan, payload),
             .sites = Sites(),
             .blob = "update",
+            .bundle = Bundle(plan),
             .norm_max = 0,
-            .strategy = settings_,
-            .state_blob = "state",
             .store = &store_};
   }
 
@@ -344,7 +347,7 @@ TEST_F(MergeWorkTest, WholeModulesAreRefusedAtTheStart) {
   const Status status =
       RunInit({.strategy = settings_, .adapter = spec, .sites = Sites(), .seed = 1}, control_)
           .status();
-  EXPECT_NE(status.message().find("modules_to_save names score"), std::string::npos) << status;
+  EXPECT_NE(status.message().find("modules-to-save names score"), std::string::npos) << status;
 }
 
 TEST_F(MergeWorkTest, EveryJobIsRegistered) {

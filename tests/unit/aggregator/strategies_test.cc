@@ -301,7 +301,7 @@ TEST(StrategySettingsTest, WhatDoesNotGoTogetherIsRefusedWithTheReason) {
   };
   const std::vector<Case> cases = {
       {{.name = "krum"}, false, "\"krum\" is unknown; known: exact-svd, fedavg, flora"},
-      {{.name = "exact-svd", .global_rank = -1}, false, "global_rank is -1"},
+      {{.name = "exact-svd", .global_rank = -1}, false, "global-rank is -1"},
       {{.name = "exact-svd", .energy = 1.5}, false, "energy is 1.5"},
       {{.name = "exact-svd", .energy = std::nan("")}, false, "energy is"},
       {{.name = "exact-svd", .slots = "random"}, false, "slots is \"random\""},
@@ -311,9 +311,9 @@ TEST(StrategySettingsTest, WhatDoesNotGoTogetherIsRefusedWithTheReason) {
       {{.name = "fedavg", .carry = false}, false, "strategy.carry is set"},
       {{.name = "flora", .energy = 0.9}, false, "strategy.energy is set"},
       {{.name = "flora", .split = "balanced"}, false, "strategy.split is set"},
-      {{.name = "flora", .stack_budget_mb = 0}, false, "stack_budget_mb is 0"},
-      {{.name = "exact-svd"}, true, "keep_optimizer"},
-      {{.name = "flora"}, true, "keep_optimizer"},
+      {{.name = "flora", .stack_budget_mb = 0}, false, "stack-budget-mb is 0"},
+      {{.name = "exact-svd"}, true, "keep-optimizer"},
+      {{.name = "flora"}, true, "keep-optimizer"},
   };
   for (const Case& c : cases) {
     LocalTraining training;

@@ -11,7 +11,9 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/model_folder.h"
+#include "cli/out_folder.h"
 #include "cli/set_up.h"
+#include "cli/table.h"
 #include "common/adapters/distance.h"
 #include "common/adapters/merge.h"
 #include "common/adapters/peft_io.h"
@@ -124,10 +126,10 @@ void PrintDescription(const nlohmann::json& json) {
             << " parameters, ‖ΔW‖ " << json["norm"].get<double>() << "\n"
             << "sha256 " << json["sha256"].get<std::string>() << "\n";
   for (const auto& site : json["sites"]) {
-    std::cout << "  " << site["path"].get<std::string>() << "  " << site["out"] << "×" << site["in"]
-              << "  rank " << site["rank"] << "  alpha " << site["alpha"].get<double>()
-              << "  scaling " << site["scaling"].get<double>() << "  ‖ΔW‖ "
-              << site["norm"].get<double>() << "\n";
+    std::cout << "  " << OneLine(site["path"].get<std::string>()) << "  " << site["out"] << "×"
+              << site["in"] << "  rank " << site["rank"] << "  alpha "
+              << site["alpha"].get<double>() << "  scaling " << site["scaling"].get<double>()
+              << "  ‖ΔW‖ " << site["norm"].get<double>() << "\n";
   }
 }
 
@@ -168,6 +170,7 @@ Result<AdapterState> Joined(const LoadedAdapter& loaded) {
 Status Export(const std::string& path, const std::string& out, const std::string& base_model) {
   WEFT_TRY_ASSIGN(const LoadedAdapter loaded, LoadAny(path));
   WEFT_TRY_ASSIGN(const AdapterState state, Joined(loaded));
+  WEFT_TRY(PrepareOutFolder(out, {}));
   return WritePeft(state, out,
                    {.base_model = base_model.empty() ? loaded.base_model : base_model,
                     .fan_in_fan_out = loaded.fan_in_fan_out});
@@ -199,6 +202,7 @@ Result<std::vector<NamedTensor>> StoredWeights(const fs::path& folder, const Mod
 Status Merge(const std::string& model, const std::string& adapter, const std::string& out) {
   WEFT_TRY_ASSIGN(const ModelConfig config, ReadModelConfig(model));
   WEFT_TRY_ASSIGN(LoadedAdapter loaded, LoadAny(adapter));
+  WEFT_TRY(PrepareOutFolder(out, model));
   if (!loaded.state.dense.empty()) {
     return FailedPrecondition(Str("[merge] ", adapter, ": replaces ", loaded.state.dense[0].name,
                                   " (modules_to_save), which is not merged; use PEFT"));
@@ -221,6 +225,22 @@ struct Paths {
 
 Status Guard(const std::function<Status()>& body) { return weft::Guarded("[adapter]", body); }
 
+// Does the work, then says where its result lies.
+Status WithReport(const Paths& paths, const std::function<Status()>& work) {
+  WEFT_TRY(Guard(work));
+  if (paths.json) {
+    std::cout << nlohmann::json{{"out", paths.out}}.dump() << "\n";
+  } else {
+    std::cout << "written to " << paths.out << "\n";
+  }
+  return OkStatus();
+}
+
+void AddOut(CLI::App& app, Paths& paths, const char* what) {
+  app.add_option("--out", paths.out, what)->required();
+  app.add_flag("--json", paths.json, "one JSON object on stdout");
+}
+
 }  // namespace
 
 Action SetUpAdapterInspect(CLI::App& app) {
@@ -234,18 +254,19 @@ Action SetUpAdapterExport(CLI::App& app) {
   const auto paths = std::make_shared<Paths>();
   app.add_option("adapter", paths->adapter, "run folder (its newest round) or adapter block")
       ->required();
-  app.add_option("--out", paths->out, "PEFT folder to write")->required();
+  AddOut(app, *paths, "PEFT folder to write");
   app.add_option("--base-model", paths->base_model, "base_model_name_or_path to write");
   return [paths] {
-    return Guard([&] { return Export(paths->adapter, paths->out, paths->base_model); });
+    return WithReport(*paths,
+                      [&] { return Export(paths->adapter, paths->out, paths->base_model); });
   };
 }
 
 Action SetUpAdapterImport(CLI::App& app) {
   const auto paths = std::make_shared<Paths>();
   app.add_option("adapter", paths->adapter, "PEFT folder")->required();
-  app.add_option("--out", paths->out, "adapter block to write")->required();
-  return [paths] { return Guard([&] { return Import(paths->adapter, paths->out); }); };
+  AddOut(app, *paths, "adapter block to write");
+  return [paths] { return WithReport(*paths, [&] { return Import(paths->adapter, paths->out); }); };
 }
 
 Action SetUpAdapterMerge(CLI::App& app) {
@@ -253,8 +274,10 @@ Action SetUpAdapterMerge(CLI::App& app) {
   app.add_option("--model", paths->model, "model folder")->required();
   app.add_option("--adapter", paths->adapter, "PEFT folder, run folder or adapter block")
       ->required();
-  app.add_option("--out", paths->out, "model folder to write")->required();
-  return [paths] { return Guard([&] { return Merge(paths->model, paths->adapter, paths->out); }); };
+  AddOut(app, *paths, "model folder to write");
+  return [paths] {
+    return WithReport(*paths, [&] { return Merge(paths->model, paths->adapter, paths->out); });
+  };
 }
 
 }  // namespace weft::cli

@@ -13,9 +13,12 @@
 #include "aggregator/strategies/slots.h"
 #include "aggregator/strategies/state_block.h"
 #include "cli/set_up.h"
+#include "cli/whole_number.h"
+#include "common/base/limits.h"
 #include "common/base/random.h"
 #include "common/base/str.h"
 #include "common/codec/precision.h"
+#include "common/tensor/guard.h"
 
 namespace weft::cli {
 namespace {
@@ -30,17 +33,6 @@ struct Options {
   int threads = 0;
   bool json = false;
 };
-
-Status CheckOptions(const Options& options) {
-  const auto positive = [](int64_t value) { return value >= 1; };
-  if (options.clients < 1 || options.modules < 1 || options.repeat < 1 || options.ranks.empty() ||
-      options.dim.size() != 2 ||
-      !std::all_of(options.ranks.begin(), options.ranks.end(), positive) ||
-      !std::all_of(options.dim.begin(), options.dim.end(), positive)) {
-    return InvalidArgument("--clients, --modules, --repeat, --ranks and --dim must be at least 1");
-  }
-  return OkStatus();
-}
 
 // Uniform numbers: what they are does not matter to the time, that they are not zero does.
 at::Tensor Random(std::vector<int64_t> shape, RandomStream& stream) {
@@ -79,7 +71,6 @@ Result<ReceivedUpdate> MakeUpdate(const Options& options, int64_t index,
 }
 
 Status Run(const Options& options) {
-  WEFT_TRY(CheckOptions(options));
   if (options.threads > 0) at::set_num_threads(options.threads);
   WEFT_TRY_ASSIGN(const Strategy* strategy, FindStrategy(options.strategy));
   const StrategySettings settings{.name = options.strategy};
@@ -143,17 +134,24 @@ Status Run(const Options& options) {
 
 Action SetUpBenchMerge(CLI::App& app) {
   auto options = std::make_shared<Options>();
-  app.add_option("--clients", options->clients, "updates in the round")->capture_default_str();
-  app.add_option("--ranks", options->ranks, "ranks, given to the clients in turn: 4,8,16")
+  const auto number = [&](const char* name, auto& value, int64_t most, const char* help) {
+    return app.add_option(name, value, help)->check(WholeNumber(int64_t{1}, most));
+  };
+  constexpr auto kClientsMax = static_cast<int64_t>(limits::kPeersMax);
+  constexpr auto kModulesMax = static_cast<int64_t>(limits::kSitesMax);
+  number("--clients", options->clients, kClientsMax, "updates in the round")->capture_default_str();
+  number("--ranks", options->ranks, limits::kRankMax, "ranks, given to the clients in turn: 4,8,16")
       ->delimiter(',');
-  app.add_option("--modules", options->modules, "adapted layers")->capture_default_str();
-  app.add_option("--dim", options->dim, "outputs and inputs of a layer: 4096 4096")->expected(2);
+  number("--modules", options->modules, kModulesMax, "adapted layers")->capture_default_str();
+  number("--dim", options->dim, limits::kDimensionMax, "outputs and inputs of a layer: 4096 4096")
+      ->expected(2);
   app.add_option("--strategy", options->strategy, "rule to run")->capture_default_str();
-  app.add_option("--repeat", options->repeat, "merges; the median is reported")
+  number("--repeat", options->repeat, 1'000'000, "merges; the median is reported")
       ->capture_default_str();
-  app.add_option("--threads", options->threads, "torch threads; 0: all cores");
+  app.add_option("--threads", options->threads, "torch threads; 0: all cores")
+      ->check(WholeNumber(0, 1024));
   app.add_flag("--json", options->json, "one JSON object on stdout");
-  return [options] { return Run(*options); };
+  return [options] { return weft::Guarded("[bench]", [&] { return Run(*options); }); };
 }
 
 }  // namespace weft::cli

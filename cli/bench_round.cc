@@ -11,6 +11,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -23,6 +24,7 @@
 #include "aggregator/merge_work.h"
 #include "aggregator/node_jobs.h"
 #include "cli/set_up.h"
+#include "cli/whole_number.h"
 #include "client/client_node.h"
 #include "client/jobs.h"
 #include "common/base/str.h"
@@ -67,8 +69,9 @@ std::string NameOf(size_t index) {
 }
 
 Result<Plan> MakePlan(const Options& options) {
-  if (options.clients < 1 || options.rounds < 1 || options.payload_mb <= 0) {
-    return InvalidArgument("--clients, --rounds and --payload-mb must be positive");
+  if (!(options.payload_mb > 0)) {  // not a number either
+    return InvalidArgument(
+        Str("[bench] --payload-mb: got ", options.payload_mb, ", wanted a number above 0"));
   }
   Plan plan;
   plan.base.hash = Sha256Hex(AsBytes("weft bench round"));
@@ -109,7 +112,7 @@ Result<TrainJob::Output> SendBack(const TrainJob& job, JobControl&) {
   header.num_examples = 1;
   header.label_tokens = 1;
   header.payload_bytes = job.bundle.size();
-  header.payload_sha256 = Sha256Hex(job.bundle.span());
+  header.payload_sha256 = job.bundle_sha256;
   return output;
 }
 
@@ -292,7 +295,10 @@ Result<Measured> RunServer(const Options& options, Plan plan, BenchClients& clie
   WorkTable table;
   RegisterMergeWork(table);
   RegisterNodeJobs(table);
-  ThreadExecutor executor(loop, table, 1, [] { at::set_num_threads(1); });
+  // Sites are merged side by side, each on one thread: the bits are those of one thread.
+  ThreadExecutor executor(loop, table, 1, [] {
+    at::set_num_threads(static_cast<int>(std::max(1U, std::thread::hardware_concurrency())));
+  });
   WEFT_TRY_ASSIGN(const std::unique_ptr<ZmqServer> server,
                   ZmqServer::Bind(loop, {.endpoint = "tcp://127.0.0.1:*",
                                          .keys = std::move(plan.server),
@@ -351,7 +357,11 @@ void Print(const Options& options, const Measured& measured, double payload_mb) 
 Status Run(const Options& options) {
   WEFT_TRY_ASSIGN(Plan plan, MakePlan(options));
   const Folder folder(options.dir);
-  if (folder.path().empty()) return NotFound("[bench] no temporary folder could be made");
+  if (folder.path().empty()) {
+    return NotFound(
+        Str("[bench] no folder can be made in ",
+            options.dir.empty() ? "the system's folder of temporary files" : options.dir));
+  }
   const double payload_mb = static_cast<double>(plan.base.sites.size()) * kSiteBytes / 1e6;
   BenchClients clients;
   WEFT_TRY(clients.Start(plan));
@@ -367,14 +377,20 @@ Status Run(const Options& options) {
 
 Action SetUpBenchRound(CLI::App& app) {
   auto options = std::make_shared<Options>();
-  app.add_option("--clients", options->clients, "client processes")->capture_default_str();
-  app.add_option("--payload-mb", options->payload_mb, "size of an adapter")->capture_default_str();
-  app.add_option("--rounds", options->rounds, "rounds timed, after one that warms up")
+  const auto number = [&](const char* name, int64_t& value, int64_t most, const char* help) {
+    app.add_option(name, value, help)->check(WholeNumber(int64_t{1}, most))->capture_default_str();
+  };
+  constexpr double kMegabytesMax = 4096;
+  number("--clients", options->clients, 4096, "client processes");
+  app.add_option("--payload-mb", options->payload_mb, "size of an adapter")
+      ->check(CLI::Range(0.0, kMegabytesMax))
       ->capture_default_str();
-  app.add_option("--at-once", options->at_once, "updates pulled at the same time")
-      ->capture_default_str();
+  number("--rounds", options->rounds, 1'000'000, "rounds timed, after one that warms up");
+  number("--at-once", options->at_once, 4096, "updates pulled at the same time");
   app.add_option("--dir", options->dir, "where the run folder is made; default: temporary files");
-  app.add_option("--log-level", options->log_level, "of the aggregator")->capture_default_str();
+  app.add_option("--log-level", options->log_level, "of the aggregator")
+      ->check(CLI::IsMember({"debug", "info", "warn", "error", "off"}))
+      ->capture_default_str();
   app.add_flag("--json", options->json, "one JSON object on stdout");
   return [options] { return Run(*options); };
 }

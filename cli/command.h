@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <span>
+#include <string>
 
 #include <CLI/CLI.hpp>
 
@@ -27,8 +28,13 @@ struct Command {
 /// exit code.
 [[nodiscard]] int RunCommandLine(int argc, const char* const* argv);
 
+/// What main() returns for a command line that CLI11 refused: 0 after --help and --version, else 2
+/// and "program: error: …" on stderr.
+[[nodiscard]] int ExitOfParseError(const CLI::App& app, const CLI::ParseError& error,
+                                   const std::string& program);
+
 /// Runs `body`, turning a Status or an escaped CheckFailure into a message on stderr and an exit
-/// code. For main() only.
+/// code; output that could not be written is a failure too. For main() only.
 [[nodiscard]] int Guarded(const char* program, const std::function<Status()>& body);
 
 }  // namespace weft::cli

@@ -1,14 +1,19 @@
 // `weft init`: everything a federation needs before its first start: the server's configuration
 // with keys and allow-list, the base model's description, and one join file per site.
 
+#include <algorithm>
+#include <array>
 #include <filesystem>
 #include <iostream>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
 #include <nlohmann/json.hpp>
 
+#include "cli/check_run.h"
+#include "cli/out_folder.h"
 #include "cli/private_file.h"
 #include "cli/set_up.h"
 #include "common/base/str.h"
@@ -53,12 +58,43 @@ std::string BindOf(const std::string& address) {
   return "tcp://0.0.0.0" + address.substr(address.rfind(':'));
 }
 
-Status CheckOptions(const InitOptions& options) {
-  if (!options.server.starts_with("tcp://") || options.server.rfind(':') < 6) {
-    return InvalidArgument(Str("[init] --server: got ", options.server,
-                               ", wanted tcp://host:port as clients reach it"));
+// Names of key files that are the server's own.
+constexpr std::array kTakenNames = {"server", "run"};
+
+Status CheckSites(const std::vector<std::string>& sites) {
+  std::set<std::string> seen;
+  for (const std::string& site : sites) {
+    WEFT_TRY(CheckSiteName(site).Within("[init] --sites"));
+    if (std::find(kTakenNames.begin(), kTakenNames.end(), site) != kTakenNames.end()) {
+      return InvalidArgument(
+          Str("[init] --sites: \"", site, "\" would take the server's own file; choose another"));
+    }
+    if (!seen.insert(site).second) {
+      return InvalidArgument(Str("[init] --sites: \"", site, "\" is named twice"));
+    }
   }
-  for (const std::string& site : options.sites) WEFT_TRY(CheckSiteName(site).Within("[init]"));
+  return OkStatus();
+}
+
+// What goes into files is checked as the programs that read them will check it.
+Status CheckSettings(const InitOptions& options) {
+  Settings settings;
+  ClientSettings client;
+  WEFT_TRY(SetFromFlag(settings, client, "--server", "server.address", options.server));
+  const bool any_host =
+      options.server.starts_with("tcp://*") || options.server.starts_with("tcp://0.0.0.0");
+  if (any_host || options.server.ends_with('*') || options.server.ends_with(":0")) {
+    return InvalidArgument(Str("[init] --server: got ", options.server,
+                               ", wanted the host and port at which sites reach the server"));
+  }
+  if (options.rank.empty()) return OkStatus();
+  return SetFromFlag(settings, client, "--rank", "client.rank", options.rank);
+}
+
+Status CheckOptions(const InitOptions& options) {
+  WEFT_TRY(CheckSettings(options));
+  WEFT_TRY(CheckSites(options.sites));
+  if (options.out.empty()) return InvalidArgument("[init] --out: got an empty name");
   std::error_code error;
   if (std::filesystem::exists(std::filesystem::path(options.out) / "run.toml", error)) {
     return AlreadyExists(Str("[init] ", options.out,
@@ -130,10 +166,9 @@ std::string SiteFile(const InitOptions& options, const Settings& given, const st
 
 Status WriteFederation(const InitOptions& options, const Settings& given) {
   const std::filesystem::path out(options.out);
-  std::error_code error;
-  std::filesystem::create_directories(out, error);
-  if (error) return NotFound(Str("[init] ", options.out, ": ", error.message()));
+  // Before anything is written: a folder without run.toml could not be made again over its keys.
   WEFT_TRY_ASSIGN(const BaseDescription base, DescribeBase(options.model));
+  WEFT_TRY(PrepareOutFolder(out, options.model));
   WEFT_TRY(WriteBaseDescription(out / "base.json", base));
   WEFT_TRY_ASSIGN(const KeyPair server, NewKeyPair());
   WEFT_TRY(WriteKeyPair(server, out / "server"));
@@ -153,6 +188,7 @@ Status WriteFederation(const InitOptions& options, const Settings& given) {
 Status Init(const InitOptions& options) {
   WEFT_TRY(CheckOptions(options));
   WEFT_TRY_ASSIGN(const Settings given, RunSettingsOf(options));
+  WEFT_TRY(CheckRun(given));
   WEFT_TRY(WriteFederation(options, given));
   if (options.json) {
     nlohmann::ordered_json json = {{"out", options.out}, {"run", options.out + "/run.toml"}};
@@ -184,7 +220,8 @@ Action SetUpInit(CLI::App& app) {
   app.add_option("--server", options->server, "tcp://host:port at which sites reach the server")
       ->capture_default_str();
   app.add_option("--config", options->config, "a run's TOML file to start from");
-  app.add_option("--set", options->overrides, "section.key=value, over the file");
+  app.add_option("--set", options->overrides, "section.key=value, over the file")
+      ->allow_extra_args(false);
   app.add_option("--rank", options->rank, "rank of every site, or auto");
   app.add_flag("--json", options->json, "one JSON object on stdout");
   return [options] { return Init(*options); };

@@ -2,6 +2,7 @@
 
 #include "common/net/keys.h"
 
+#include <filesystem>
 #include <iostream>
 #include <memory>
 #include <string>
@@ -39,6 +40,9 @@ Result<std::string> PublicKeyOf(const std::string& key) {
 }
 
 Status New(const KeyOptions& options) {
+  if (std::filesystem::path(options.out).filename().empty()) {
+    return InvalidArgument(Str("[keys] --out: got \"", options.out, "\", wanted DIR/NAME"));
+  }
   WEFT_TRY_ASSIGN(const KeyPair pair, NewKeyPair());
   WEFT_TRY(WriteKeyPair(pair, options.out));
   const std::string secret = options.out + ".secret";

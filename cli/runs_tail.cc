@@ -11,6 +11,7 @@
 #include "cli/run_rows.h"
 #include "cli/set_up.h"
 #include "cli/table.h"
+#include "cli/whole_number.h"
 #include "common/runtime/run_view.h"
 
 namespace weft::cli {
@@ -60,7 +61,9 @@ Status Tail(const TailOptions& options) {
 Action SetUpRunsTail(CLI::App& app) {
   auto options = std::make_shared<TailOptions>();
   app.add_option("RUN", options->folder, "run folder")->required();
-  app.add_option("-n,--lines", options->lines, "events shown at first")->capture_default_str();
+  app.add_option("-n,--lines", options->lines, "events shown at first")
+      ->check(WholeNumber(uint64_t{0}))
+      ->capture_default_str();
   app.add_flag("-f,--follow", options->follow, "go on until the run finishes");
   app.add_flag("--json", options->json, "one JSON object per event");
   return [options] { return Tail(*options); };

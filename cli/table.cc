@@ -38,10 +38,15 @@ std::string Pad(const std::string& text, size_t width, bool right) {
 bool OnTerminal() { return ::isatty(STDOUT_FILENO) == 1; }
 
 std::string OneLine(const std::string& text) {
-  std::string line = text;
-  std::replace_if(
-      line.begin(), line.end(),
-      [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; }, ' ');
+  std::string line;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    const auto next = static_cast<unsigned char>(i + 1 < text.size() ? text[i + 1] : 0);
+    // U+0080 to U+009F in UTF-8: U+009B opens a terminal's escape sequences as ESC [ does.
+    const bool c1 = byte == 0xC2 && next >= 0x80 && next < 0xA0;
+    line += byte < 0x20 || byte == 0x7F || c1 ? ' ' : text[i];
+    if (c1) ++i;
+  }
   return line;
 }
 

@@ -29,11 +29,11 @@ Result<std::string> TextOfLine(const std::string& line, uint64_t number) {
                                  " bytes, at most ", limits::kJsonlLineBytesMax, " are read"));
   }
   const auto row = nlohmann::json::parse(line, nullptr, false);
-  if (row.is_discarded()) return bad("no JSON");
-  if (!row.is_object()) return bad(Str("a JSON ", row.type_name()));
+  if (row.is_discarded()) return bad("no JSON in UTF-8");
+  if (!row.is_object()) return bad(Str("JSON of type ", row.type_name()));
   const auto text = row.find("text");
   if (text == row.end()) return bad("no field \"text\"");
-  if (!text->is_string()) return bad(Str("\"text\" that is a ", text->type_name()));
+  if (!text->is_string()) return bad(Str("\"text\" as ", text->type_name()));
   return text->get<std::string>();
 }
 

@@ -1,7 +1,9 @@
 // `weft version`: what to quote in a bug report.
 
 #include <iostream>
+#include <memory>
 
+#include <nlohmann/json.hpp>
 #include <torch/version.h>
 
 #include "cli/set_up.h"
@@ -10,8 +12,19 @@
 
 namespace weft::cli {
 
-Action SetUpVersion(CLI::App&) {
-  return [] {
+Action SetUpVersion(CLI::App& app) {
+  const auto json = std::make_shared<bool>(false);
+  app.add_flag("--json", *json, "one JSON object");
+  return [json] {
+    if (*json) {
+      std::cout << nlohmann::ordered_json{{"weft", "0.1.0"},
+                                          {"protocol", kProtocolVersion},
+                                          {"libtorch", TORCH_VERSION},
+                                          {"cuda", at::hasCUDA()}}
+                       .dump()
+                << "\n";
+      return OkStatus();
+    }
     std::cout << "weft 0.1.0\nprotocol " << kProtocolVersion << "\nlibtorch " << TORCH_VERSION
               << "\n"
               << "cuda " << (at::hasCUDA() ? "yes" : "no") << "\n";

@@ -9,8 +9,10 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include "cli/check_run.h"
 #include "cli/command.h"
 #include "cli/exit_code.h"
+#include "cli/whole_number.h"
 #include "common/config/load.h"
 #include "sim/simulation.h"
 
@@ -71,6 +73,7 @@ weft::Status Run(Flags flags) {
   if (flags.clients >= 0) settings.sim.clients = flags.clients;
   if (flags.workers >= 0) settings.sim.workers = flags.workers;
   if (flags.seed >= 0) settings.run.seed = static_cast<uint64_t>(flags.seed);
+  WEFT_TRY(weft::cli::CheckRun(settings));
   weft::sim::SimulationOptions options;
   options.settings = settings;
   options.out_dir = flags.out;
@@ -91,7 +94,7 @@ weft::Status Run(Flags flags) {
 int main(int argc, char** argv) {
   CLI::App app{
       "Runs a whole federation in one process: the same nodes, frames and log as the daemons"};
-  app.footer("Exit codes: 0 completed, 1 failed, 2 usage");
+  app.footer("Exit codes: 0 completed, 1 failed, 2 usage, 70 a bug of ours");
   Flags flags;
   std::string file;
   app.add_option("config", file, "the run's TOML file")->required();
@@ -102,21 +105,22 @@ int main(int argc, char** argv) {
   app.add_option("--workers", flags.workers,
                  "worker threads (default: cores); results do not depend on it")
       ->check(CLI::Range(1, 1024));
-  app.add_option("--seed", flags.seed, "over run.seed")->check(CLI::NonNegativeNumber);
+  app.add_option("--seed", flags.seed, "over run.seed")->check(weft::cli::WholeNumber(int64_t{0}));
   app.add_option("--fault-seed", flags.fault_seed,
                  "kill processes and disturb links as drawn from this seed; the run's rules are "
                  "checked all along")
-      ->check(CLI::NonNegativeNumber);
+      ->check(weft::cli::WholeNumber(int64_t{0}));
   app.add_option("--out", flags.out,
                  "write every round's adapter below this folder, as PEFT folders");
   app.add_option("--set", flags.source.overrides,
-                 "section.key=value, over the file; may be repeated");
+                 "section.key=value, over the file; may be repeated")
+      ->allow_extra_args(false);
   app.add_flag("--json", flags.json, "one JSON object on stdout");
   app.set_version_flag("--version", "weft-sim 0.1.0");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : weft::cli::kExitUsage;
+    return weft::cli::ExitOfParseError(app, error, "weft-sim");
   }
   flags.source.file = file;
   return weft::cli::Guarded("weft-sim", [&] { return Run(flags); });

@@ -55,6 +55,14 @@ constexpr std::array kRefused = {
 // Initialisations that take something out of the base weights: the adapter is relative to a base
 // that is not the folder's.
 constexpr std::array kBaseChangingInits = {"pissa", "olora", "corda", "loftq", "lora_ga"};
+// Initialisations that leave the base as it is: once trained, nothing of them is left to know.
+constexpr std::array kHarmlessInits = {"gaussian", "eva", "orthogonal"};
+
+std::string Lower(std::string text) {
+  std::transform(text.begin(), text.end(), text.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return text;
+}
 
 bool Means(const Json& value) {  // null, false and empty mean "not used"
   if (value.is_null()) return false;
@@ -133,15 +141,20 @@ class Reader {
     if (init == nullptr || init->is_boolean()) return OkStatus();
     if (!init->is_string()) return Wrong("init_lora_weights", "wanted a boolean or a name");
     const std::string name = init->get<std::string>();
+    const std::string lower = Lower(name);
     for (const std::string_view changing : kBaseChangingInits) {
-      if (name.starts_with(changing)) {
+      if (lower.starts_with(changing)) {
         return Wrong("init_lora_weights",
                      "\"" + name +
                          "\" changes the base weights; convert the adapter with PEFT's "
                          "save_pretrained(path_initial_model_for_weight_conversion=…)");
       }
     }
-    return OkStatus();
+    if (Contains(kHarmlessInits, lower)) return OkStatus();
+    return Wrong("init_lora_weights",
+                 "\"" + name +
+                     "\" is not known here, and may have changed the base weights; merge the "
+                     "adapter into its base with PEFT instead");
   }
 
   Status Text(const char* key, std::string& into) const {
@@ -202,11 +215,8 @@ class Reader {
     }
     if (!value->is_string()) return Names("target_modules", spec.target_modules);
     std::string text = value->get<std::string>();
-    std::string lower = text;
-    std::transform(lower.begin(), lower.end(), lower.begin(),
-                   [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-    if (lower == "all-linear") {
-      spec.target_modules = {lower};
+    if (Lower(text) == "all-linear") {
+      spec.target_modules = {"all-linear"};
     } else {
       spec.target_regex = std::move(text);
     }
@@ -305,6 +315,10 @@ Json Exclusions(const AdapterSpec& spec) {
 }  // namespace
 
 Result<PeftConfig> ParsePeftConfig(std::string_view json, std::string_view name) {
+  if (!JsonDepthWithin(json)) {
+    return InvalidArgument(
+        Str("[peft] ", name, ": nested deeper than ", limits::kJsonNestingMax, " levels"));
+  }
   const Json parsed = Json::parse(json.begin(), json.end(), nullptr, /*allow_exceptions=*/false);
   if (parsed.is_discarded() || !parsed.is_object()) {
     return InvalidArgument(Str("[peft] ", name, ": no JSON object"));
@@ -315,10 +329,6 @@ Result<PeftConfig> ParsePeftConfig(std::string_view json, std::string_view name)
 std::string PeftConfigText(const PeftConfig& config) {
   const AdapterSpec& spec = config.spec;
   const bool all_linear = spec.target_modules.size() == 1 && spec.target_modules[0] == "all-linear";
-  if (!JsonDepthWithin(json)) {
-    return InvalidArgument(
-        Str("[peft] ", name, ": nested deeper than ", limits::kJsonNestingMax, " levels"));
-  }
   Json json;
   json["alpha_pattern"] = Json::object();
   for (const auto& [key, alpha] : spec.alpha_pattern) {

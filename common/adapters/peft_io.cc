@@ -147,21 +147,41 @@ class FolderReader {
       dense_.push_back(&tensor);
     }
     if (factors_.empty()) return Wrong("holds no LoRA factors");
+    WEFT_TRY(CheckSavedModulesAreThere());
     std::sort(dense_.begin(), dense_.end(), [](const StoredTensor* a, const StoredTensor* b) {
       return PathOrder()(a->name, b->name);
     });
     return OkStatus();
   }
 
-  Result<bool> IsSavedModule(const std::string& name) const {
+  static Result<bool> BelongsTo(const std::string& module, const std::string& name) {
     if (!name.starts_with(kPrefix)) return false;
+    WEFT_TRY_ASSIGN(const PathRegex regex, PathRegex::Compile("(^|.*\\.)" + module + "($|\\..*)"));
+    return regex.MatchStart(name.substr(kPrefix.size()));
+  }
+
+  Result<bool> IsSavedModule(const std::string& name) const {
     for (const std::string& module : spec_->modules_to_save) {
-      WEFT_TRY_ASSIGN(const PathRegex regex,
-                      PathRegex::Compile("(^|.*\\.)" + module + "($|\\..*)"));
-      WEFT_TRY_ASSIGN(const bool matched, regex.MatchStart(name.substr(kPrefix.size())));
+      WEFT_TRY_ASSIGN(const bool matched, BelongsTo(module, name));
       if (matched) return true;
     }
     return false;
+  }
+
+  // A module that is named and not stored would silently be the base model's.
+  Status CheckSavedModulesAreThere() const {
+    for (const std::string& module : spec_->modules_to_save) {
+      bool found = false;
+      for (const StoredTensor* tensor : dense_) {
+        WEFT_TRY_ASSIGN(const bool matched, BelongsTo(module, tensor->name));
+        found = found || matched;
+      }
+      if (!found) {
+        return Wrong(Str("holds no tensor of \"", module, "\", which modules_to_save in ",
+                         kConfigFile, " names"));
+      }
+    }
+    return OkStatus();
   }
 
   Result<std::vector<LinearSite>> Sites() const {

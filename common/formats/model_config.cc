@@ -347,7 +347,8 @@ Result<ModelConfig> ParseModelConfig(std::string_view config_json, std::string_v
   WEFT_TRY(ParseStoredDType(fields, config));
   if (generation_config.empty()) return config;
 
-  const std::string name = Str(file, " (generation_config.json)");
+  const std::string name =
+      (std::filesystem::path(file).parent_path() / "generation_config.json").string();
   WEFT_TRY_ASSIGN(const Json generation, ParseObject(generation_config, name));
   const ConfigFields more(&generation, Str("[config] ", name));
   WEFT_TRY_ASSIGN(auto eos_ids, more.Ints("eos_token_id", 0, limits::kTokenIdMax));
@@ -356,7 +357,16 @@ Result<ModelConfig> ParseModelConfig(std::string_view config_json, std::string_v
 }
 
 Result<ModelConfig> ReadModelConfig(const std::filesystem::path& folder) {
+  std::error_code error;
+  if (!std::filesystem::is_directory(folder, error)) {
+    return NotFound(Str("[model] \"", folder.string(), "\" is no folder; wanted a Hugging Face ",
+                        "model folder: config.json, safetensors and tokenizer files"));
+  }
   const std::filesystem::path path = folder / "config.json";
+  if (!std::filesystem::exists(path, error)) {
+    return NotFound(Str("[model] ", folder.string(), ": holds no config.json; wanted a Hugging ",
+                        "Face model folder"));
+  }
   WEFT_TRY_ASSIGN(const std::string text, ReadFile(path, kConfigBytesMax));
   std::string generation;
   std::error_code ignored;

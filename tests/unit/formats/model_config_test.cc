@@ -184,7 +184,7 @@ TEST(ModelConfigTest, StopTokensComeFromTheGenerationConfigFirst) {
   EXPECT_THAT(Good(json).eos_ids, IsEmpty());
   EXPECT_EQ(Good(json).bos_id, std::nullopt);
   EXPECT_THAT(Parse(json, "{").status().message(),
-              HasSubstr("generation_config.json): is not JSON"));
+              HasSubstr("generation_config.json: is not JSON"));
 }
 
 TEST(ModelConfigTest, AnUnknownArchitectureIsNamedWithTheSupportedOnes) {

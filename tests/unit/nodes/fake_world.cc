@@ -121,6 +121,7 @@ Status FakeWorld::StartAggregator() {
   options.base = base;
   options.base_model = "base";
   options.keep_spool = keep_spool;
+  options.evaluate_here = on_evaluate_here != nullptr;
   options.stop_requested = [this] {
     return stop_requested ? stop_requested() : std::optional<std::string>();
   };
@@ -234,6 +235,9 @@ Result<MergeJob::Output> FakeMerge(const MergeJob& job) {
   MergeJob::Output output;
   output.state = Blob::Adopt("state " + Digest(text));
   output.adapter_sha256 = Sha256Hex(output.state.span());
+  for (const SpooledUpdate& update : job.updates) {
+    output.certificate.client_norms.emplace_back(update.header.client.name, 1.0);
+  }
   return output;
 }
 
@@ -274,13 +278,17 @@ void FakeWorld::RegisterWork() {
     output.header.payload_sha256 = Sha256Hex(output.payload.span());
     return output;
   });
-  table.On<ClientEvaluateJob>([](const ClientEvaluateJob& job, JobControl&) -> Result<EvalReport> {
-    EvalReport report;
-    report.loss = 4.0 / (1.0 + job.version.number);
-    report.label_tokens = 50;
-    report.num_examples = 5;
-    return report;
-  });
+  table.On<ServerEvaluateJob>(
+      [this](const ServerEvaluateJob& job, JobControl&) { return on_evaluate_here(job); });
+  table.On<ClientEvaluateJob>(
+      [this](const ClientEvaluateJob& job, JobControl&) -> Result<EvalReport> {
+        if (on_evaluate) return on_evaluate(job);
+        EvalReport report;
+        report.loss = 4.0 / (1.0 + job.version.number);
+        report.label_tokens = 50;
+        report.num_examples = 5;
+        return report;
+      });
 }
 
 }  // namespace weft::testing

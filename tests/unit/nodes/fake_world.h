@@ -170,6 +170,10 @@ class FakeWorld {
   /// What a train job does instead of training well; ok: nothing. Told client and round.
   std::function<Status(const TrainJob& job)> on_train;
   std::function<Status(const AdmitJob& job)> on_admit;
+  /// What an evaluation finds; empty: a loss that falls with the version.
+  std::function<Result<EvalReport>(const ClientEvaluateJob& job)> on_evaluate;
+  /// The aggregator evaluates too, with this result.
+  std::function<Result<ServerEvaluateJob::Output>(const ServerEvaluateJob& job)> on_evaluate_here;
   /// Results of train jobs of these clients are held back until ReleaseTraining.
   std::set<std::string> hold_training;
   void ReleaseTraining();

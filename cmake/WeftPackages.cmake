@@ -74,6 +74,9 @@ if(WEFT_TORCH)
   target_link_directories(weft_torch INTERFACE "${TORCH_DIR}/lib")
   target_link_libraries(weft_torch INTERFACE
     "${TORCH_DIR}/lib/libtorch.so" "${TORCH_DIR}/lib/libtorch_cpu.so" "${TORCH_DIR}/lib/libc10.so" Threads::Threads)
+  # ATen's parallel_for is a template: compiled without OpenMP it runs everything on one thread and says nothing.
+  find_package(OpenMP REQUIRED COMPONENTS CXX)
+  target_link_libraries(weft_torch INTERFACE OpenMP::OpenMP_CXX)
   if(EXISTS "${TORCH_DIR}/lib/libtorch_cuda.so")
     message(STATUS "weft: LibTorch has CUDA")
     # --no-as-needed: nothing refers to these by symbol, they register their kernels when loaded.

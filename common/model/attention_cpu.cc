@@ -142,7 +142,7 @@ struct Block {
 };
 
 WEFT_INLINE Block BlockAt(int64_t first, int64_t tokens, int64_t window) {
-  const int64_t size = tokens > 256 ? kBlockMax : kBlockMax / 2;
+  const int64_t size = tokens > 256 ? kBlockMax : kBlockMax / 4;
   Block block{};
   block.first = first;
   block.count = tokens - first < size ? tokens - first : size;
@@ -156,11 +156,20 @@ struct Span {
   int64_t low, high, from, to;
 };
 
+// All bits of the first n of sixteen places.
+alignas(64) constexpr uint32_t kFirstPlaces[2 * kLane] = {~0U, ~0U, ~0U, ~0U, ~0U, ~0U, ~0U, ~0U,
+                                                          ~0U, ~0U, ~0U, ~0U, ~0U, ~0U, ~0U, ~0U};
+WEFT_INLINE BitLane FirstPlaces(int64_t n) {
+  const int64_t count = n < 0 ? 0 : (n < kLane ? n : kLane);
+  return *reinterpret_cast<const BitLane*>(kFirstPlaces + kLane - count);
+}
+
+// With masks of bits: g++ 12 turns a choice by comparing places into sixteen scalar ones.
 WEFT_INLINE Lane Visible(const Span& span, int64_t j, Lane x, float hidden) {
-  const IntLane ramp = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-  const IntLane at = ramp + static_cast<int32_t>(j);
-  const Lane masked = at < static_cast<int32_t>(span.from) ? Spread(hidden) : x;
-  return at < static_cast<int32_t>(span.to) ? masked : Spread(hidden);
+  if (j >= span.from && j + kLane <= span.to) return x;
+  const BitLane seen = FirstPlaces(span.to - j) & ~FirstPlaces(span.from - j);
+  const BitLane other = reinterpret_cast<BitLane>(Spread(hidden)) & ~seen;
+  return reinterpret_cast<Lane>((reinterpret_cast<BitLane>(x) & seen) | other);
 }
 
 WEFT_INLINE float LargestVisible(const float* row, const Span& span) {
@@ -367,6 +376,7 @@ void ForEachTask(const std::vector<Task>& tasks, const Geometry& g, int64_t long
   const auto drain = [&](int64_t, int64_t) {
     thread_local Scratch scratch;
     SizeScratch(scratch, g, longest);
+    const FlushDenormals flush;
     for (size_t i = next++; i < tasks.size(); i = next++) body(tasks[i], scratch);
   };
   const auto threads = std::min<int64_t>(at::get_num_threads(), static_cast<int64_t>(tasks.size()));

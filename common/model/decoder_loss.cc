@@ -26,13 +26,15 @@ HeadResult HeadLoss(const Decoder& model, const PassContext& pass, const at::Ten
   const DecoderWeights& weights = model.weights();
   const Norm norm = NormOf(weights.final_norm, model.config().norm_eps);
   at::Tensor stats_LS;
-  const at::Tensor n_LE = NormForward(norm, h_LE, &stats_LS);
+  const at::ScalarType type = ProductType(h_LE);
+  const at::Tensor n_LE = NormForward(norm, h_LE, &stats_LS).to(type);
+  const at::Tensor head_VE = weights.head_VE.to(type);
   const int64_t count = h_LE.size(0);
-  const int64_t vocabulary = weights.head_VE.size(0);
+  const int64_t vocabulary = head_VE.size(0);
   const int64_t block =
       std::clamp(kLogitElements / vocabulary, int64_t{64}, std::max(count, int64_t{64}));
   const bool trains = with_gradient && weights.head_slot >= 0;
-  at::Tensor buffer = at::empty({std::min(block, count), vocabulary}, h_LE.options());
+  at::Tensor buffer = at::empty({std::min(block, count), vocabulary}, n_LE.options());
   at::Tensor dn_LE, dhead_VE;
   if (with_gradient) dn_LE = at::empty_like(n_LE);
   if (trains) dhead_VE = at::zeros_like(weights.head_VE);
@@ -41,17 +43,18 @@ HeadResult HeadLoss(const Decoder& model, const PassContext& pass, const at::Ten
     const int64_t rows = std::min(block, count - begin);
     at::Tensor logits_LV = buffer.narrow(0, 0, rows);
     const at::Tensor own_LE = n_LE.narrow(0, begin, rows);
-    at::mm_out(logits_LV, own_LE, weights.head_VE.t());
+    at::mm_out(logits_LV, own_LE, head_VE.t());
     result.loss += CrossEntropySum(logits_LV, labels_L.narrow(0, begin, rows), with_gradient);
     if (!with_gradient) continue;
     at::Tensor own_dn_LE = dn_LE.narrow(0, begin, rows);
-    at::mm_out(own_dn_LE, logits_LV, weights.head_VE);
+    at::mm_out(own_dn_LE, logits_LV, head_VE);
     if (trains) dhead_VE.addmm_(logits_LV.t(), own_LE);
   }
   if (!with_gradient) return result;
   result.dh_LE = at::zeros_like(h_LE);
   NormGrads grads;
-  NormBackward(norm, h_LE, stats_LS, dn_LE, result.dh_LE, trains ? &grads : nullptr);
+  NormBackward(norm, h_LE, stats_LS, dn_LE.to(h_LE.scalar_type()), result.dh_LE,
+               trains ? &grads : nullptr);
   if (trains) {
     gradients->Add(pass.weight_offset + weights.head_slot, dhead_VE);
     gradients->Add(pass.weight_offset + weights.final_norm.weight_slot, grads.weight_E);

@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include <ATen/cpu/Utils.h>
+
 #include "common/base/check.h"
 #include "common/base/random.h"
 
@@ -18,6 +20,14 @@ bool BoundGroup::has_dropout() const {
     if (bound.dropout > 0) return true;
   }
   return false;
+}
+
+BoundGroup BoundGroup::As(at::ScalarType type) const {
+  BoundGroup same = *this;
+  if (empty()) return same;
+  same.A_RI = A_RI.to(type);
+  same.B_OR = B_OR.to(type);
+  return same;
 }
 
 bool BoundGroup::trains() const {
@@ -157,49 +167,73 @@ void WeightGradients(const ProjectionGroup& group, const at::Tensor& x_NI, const
 
 }  // namespace
 
-at::Tensor ProjectForward(const ProjectionGroup& group, const BoundGroup& bound,
+at::ScalarType ProductType(const at::Tensor& x_NI) {
+  constexpr int64_t kFewRows = 32;
+  static const bool has_units = [] {
+#if defined(__x86_64__)
+    const auto capabilities = at::cpu::get_cpu_capabilities();
+    const auto found = capabilities.find("amx_bf16");
+    return found != capabilities.end() && found->second.isBool() && found->second.toBool();
+#else
+    return true;
+#endif
+  }();
+  const bool widened = x_NI.scalar_type() == at::kBFloat16 && x_NI.is_cpu() && !has_units &&
+                       x_NI.size(0) >= kFewRows;
+  return widened ? at::kFloat : x_NI.scalar_type();
+}
+
+at::Tensor ProjectForward(const ProjectionGroup& group, const BoundGroup& given,
                           const at::Tensor& x_NI, const at::Tensor& base_NO, at::Tensor* z_NR) {
+  const at::ScalarType type = ProductType(x_NI);
+  const at::Tensor own_NI = x_NI.to(type);
   at::Tensor y_NO;
   if (group.pieces.size() == 1) {
-    const at::Tensor w_IO = group.pieces[0].w_OI.t();
+    const at::Tensor w_IO = group.pieces[0].w_OI.to(type).t();
     if (base_NO.defined()) {
-      y_NO = at::addmm(base_NO, x_NI, w_IO);
+      y_NO = at::addmm(base_NO.to(type), own_NI, w_IO);
       if (group.bias_O.defined()) y_NO.add_(group.bias_O);
     } else {
-      y_NO = group.bias_O.defined() ? at::addmm(group.bias_O, x_NI, w_IO) : at::mm(x_NI, w_IO);
+      y_NO = group.bias_O.defined() ? at::addmm(group.bias_O.to(type), own_NI, w_IO)
+                                    : at::mm(own_NI, w_IO);
     }
   } else {
     WEFT_CHECK(!base_NO.defined(), "only groups of one piece add to the residual stream");
-    y_NO = at::empty({x_NI.size(0), group.out}, x_NI.options());
+    y_NO = at::empty({x_NI.size(0), group.out}, own_NI.options());
     for (const ProjectionPiece& piece : group.pieces) {
       at::Tensor rows_NO = y_NO.narrow(1, piece.begin, piece.w_OI.size(0));
-      at::mm_out(rows_NO, x_NI, piece.w_OI.t());
+      at::mm_out(rows_NO, own_NI, piece.w_OI.to(type).t());
     }
     if (group.bias_O.defined()) y_NO.add_(group.bias_O);
   }
-  if (!bound.empty()) {
-    *z_NR = DownProduct(bound, x_NI);
+  if (!given.empty()) {
+    const BoundGroup bound = given.As(type);
+    *z_NR = DownProduct(bound, own_NI);
     y_NO.addmm_(*z_NR, bound.B_OR.t());
   }
-  return y_NO;
+  return y_NO.to(x_NI.scalar_type());
 }
 
-at::Tensor ProjectInputGradient(const ProjectionGroup& group, const BoundGroup& bound,
+at::Tensor ProjectInputGradient(const ProjectionGroup& group, const BoundGroup& given,
                                 const at::Tensor& dy_NO, bool want_dx, at::Tensor* dz_NR) {
-  if (!bound.empty()) *dz_NR = dy_NO.mm(bound.B_OR);
+  const at::ScalarType type = ProductType(dy_NO);
+  const at::Tensor own_NO = dy_NO.to(type);
+  const BoundGroup bound = given.As(type);
+  if (!bound.empty()) *dz_NR = own_NO.mm(bound.B_OR);
   if (!want_dx) return {};
   at::Tensor dx_NI;
   for (const ProjectionPiece& piece : group.pieces) {
+    const at::Tensor w_OI = piece.w_OI.to(type);
     const at::Tensor rows_NO =
-        group.pieces.size() == 1 ? dy_NO : dy_NO.narrow(1, piece.begin, piece.w_OI.size(0));
+        group.pieces.size() == 1 ? own_NO : own_NO.narrow(1, piece.begin, w_OI.size(0));
     if (dx_NI.defined()) {
-      dx_NI.addmm_(rows_NO, piece.w_OI);
+      dx_NI.addmm_(rows_NO, w_OI);
     } else {
-      dx_NI = at::mm(rows_NO, piece.w_OI);
+      dx_NI = at::mm(rows_NO, w_OI);
     }
   }
   if (!bound.empty()) AddAdapterInputGradient(bound, *dz_NR, dx_NI);
-  return dx_NI;
+  return dx_NI.to(dy_NO.scalar_type());
 }
 
 void ProjectParameterGradients(const ProjectionGroup& group, const BoundGroup& bound,
@@ -207,8 +241,10 @@ void ProjectParameterGradients(const ProjectionGroup& group, const BoundGroup& b
                                const at::Tensor& dz_NR, int64_t weight_offset,
                                GradientSlots& gradients) {
   if (bound.trains()) {
-    GradientsOfA(bound, saved.x_NI, dz_NR, gradients);
-    GradientsOfB(group, bound, saved.z_NR, dy_NO, gradients);
+    // A x and its gradient are kept in the type of the products.
+    const at::ScalarType type = ProductType(dy_NO);
+    GradientsOfA(bound, saved.x_NI.to(type), dz_NR, gradients);
+    GradientsOfB(group, bound, saved.z_NR, dy_NO.to(type), gradients);
   }
   WeightGradients(group, saved.x_NI, dy_NO, weight_offset, gradients);
 }

@@ -45,6 +45,8 @@ struct BoundGroup {
   [[nodiscard]] bool empty() const { return factors.empty(); }
   [[nodiscard]] bool has_dropout() const;
   [[nodiscard]] bool trains() const;
+  /// The same with factors of that type; shares them where they are of it.
+  [[nodiscard]] BoundGroup As(at::ScalarType type) const;
 };
 
 /// One site's adapters as they were passed in, and the slots of their gradients.
@@ -56,6 +58,13 @@ struct SiteFactors {
   double dropout = 0;
   uint64_t dropout_stream = 0;
 };
+
+/// The type in which the products of a frozen weight with x run: x's own, but float32 for bfloat16
+/// on a CPU without matrix units for it (AMX, or Arm's), where a float32 product of the same size
+/// is faster: twice on a Sapphire Rapids whose AMX the hypervisor hides. Inputs are widened,
+/// results rounded once. A few rows stay as they are: widening the weight would cost more than the
+/// product.
+[[nodiscard]] at::ScalarType ProductType(const at::Tensor& x_NI);
 
 /// Lays the adapters of a group side by side; `by_part` has one list per part.
 [[nodiscard]] BoundGroup BindGroup(const ProjectionGroup& group,

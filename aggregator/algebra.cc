@@ -126,6 +126,7 @@ LowRank LowRankSum::Stack() const {
     const auto options = at::TensorOptions().dtype(at::kDouble);
     return {at::zeros({0, in_}, options), at::zeros({out_, 0}, options)};
   }
+  if (blocks_.size() == 1) return blocks_.front();
   std::vector<at::Tensor> A_blocks;
   std::vector<at::Tensor> B_blocks;
   for (const LowRank& block : blocks_) {
@@ -184,6 +185,17 @@ double GramSquare(const LowRank& factors) {
   return std::max(gram.sum().item<double>(), 0.0);
 }
 
+double GramSquare(const LowRankSum& sum) {
+  return sum.dense() ? sum.Matrix().square().sum().item<double>() : GramSquare(sum.Stack());
+}
+
+LowRank Difference(const LowRank& x, const LowRank& y) {
+  if (x.A_RI.sizes() != y.A_RI.sizes()) {
+    return {at::cat({x.A_RI, y.A_RI}, 0), at::cat({x.B_OR, -y.B_OR}, 1)};
+  }
+  return {at::cat({x.A_RI, x.A_RI - y.A_RI}, 0), at::cat({x.B_OR - y.B_OR, y.B_OR}, 1)};
+}
+
 double InnerProduct(const LowRank& x, const LowRankSum& y) {
   if (y.dense()) {
     return (at::matmul(x.B_OR.t(), y.Matrix()) * x.A_RI).sum().item<double>();
@@ -192,6 +204,37 @@ double InnerProduct(const LowRank& x, const LowRankSum& y) {
   return (at::matmul(x.B_OR.t(), stack.B_OR) * at::matmul(x.A_RI, stack.A_RI.t()))
       .sum()
       .item<double>();
+}
+
+at::Tensor Spectrum(const LowRank& factors) {
+  const int64_t count =
+      std::min({factors.A_RI.size(0), factors.A_RI.size(1), factors.B_OR.size(0)});
+  // σ² are the eigenvalues of √G_A·G_B·√G_A, of which the largest `count` can differ from zero.
+  auto [values, vectors] = at::linalg_eigh(at::matmul(factors.A_RI, factors.A_RI.t()));
+  const at::Tensor root = vectors * values.clamp_min(0).sqrt();
+  const at::Tensor gram = at::matmul(factors.B_OR.t(), factors.B_OR);
+  const at::Tensor core = at::matmul(root.t(), at::matmul(gram, root));
+  return at::linalg_eigvalsh(core).flip(0).narrow(0, 0, count).clamp_min(0).sqrt();
+}
+
+IdealDistance DistanceToIdeal(const LowRank& published, const LowRankSum& ideal,
+                              std::string_view label) {
+  if (ideal.dense() || ideal.rank() <= kExactIdealRank) {
+    const double ideal_square = GramSquare(ideal);
+    const double square = GramSquare(published) - 2 * InnerProduct(published, ideal) + ideal_square;
+    return {std::max(square, 0.0), ideal_square};
+  }
+  at::Tensor signs_IP = at::empty({ideal.in(), kIdealProbes}, at::kDouble);
+  RandomStream stream = RandomStream::Derive(0, {"ideal-probes", label});
+  double* values = signs_IP.mutable_data_ptr<double>();
+  for (int64_t i = 0; i < signs_IP.numel(); ++i) values[i] = stream.Uniform() < 0.5 ? -1 : 1;
+  signs_IP = signs_IP.to(published.A_RI.device());
+  const LowRank stack = ideal.Stack();
+  const at::Tensor image_OP = at::matmul(stack.B_OR, at::matmul(stack.A_RI, signs_IP));
+  const at::Tensor error_OP =
+      image_OP - at::matmul(published.B_OR, at::matmul(published.A_RI, signs_IP));
+  return {error_OP.square().sum().item<double>() / kIdealProbes,
+          image_OP.square().sum().item<double>() / kIdealProbes};
 }
 
 Recompressed Recompress(const LowRankSum& sum,

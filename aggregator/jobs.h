@@ -72,9 +72,8 @@ struct AdmitJob {
   UpdateHeader header;
   std::vector<LinearSite> sites;  // matched sites of the global adapter
   std::string blob;
-  double norm_max = 0;  // of ‖ΔW − what the client was sent‖_F; 0: no bound
-  StrategySettings strategy;
-  std::string state_blob;  // state the cohort started from; empty: the norm is that of ΔW itself
+  Blob bundle;          // what the client was sent
+  double norm_max = 0;  // of ‖ΔW − the adapter it was sent‖_F; 0: no bound
   const Store* store = nullptr;
 };
 

@@ -36,10 +36,11 @@ void RoundRunner::Run(RoundStart start) {
   bundles_->Cut(start_.state, start_.plan.cohort, false, [this](const Status& status) {
     if (!status.ok()) {
       office_.GiveUp(status.Within(Str("[round ", start_.plan.round, "] cutting bundles")));
-    } else if (start_.recorded) {
-      StartCollecting();
     } else {
-      RecordOpening();
+      // Offers do not wait for the disk: the ledger keeps its order, so an update of this round can
+      // only be on disk behind the round's opening, and an opening that is lost is planned again.
+      if (!start_.recorded) RecordOpening();
+      StartCollecting();
     }
   });
 }
@@ -53,9 +54,7 @@ void RoundRunner::RecordOpening() {
     event.bundles.push_back(
         {.client = client.client, .sha256 = offer.sha256, .bytes = offer.bytes});
   }
-  office_.Record({std::move(event)}, [this, alive = std::weak_ptr(bundles_->alive())] {
-    if (!alive.expired() && !office_.over()) StartCollecting();
-  });
+  office_.Record({std::move(event)});
 }
 
 void RoundRunner::StartCollecting() {
@@ -266,9 +265,8 @@ void RoundRunner::Admit(const ClientId& client, const Upload& upload) {
                .header = seat->update.header,
                .sites = office_.sites,
                .blob = upload.blob,
+               .bundle = bundles_->For(client).bytes,
                .norm_max = office_.options.settings.cohort.update_norm_max,
-               .strategy = office_.options.settings.strategy,
-               .state_blob = office_.state_blob,
                .store = &office_.env.store};
   const Nanos began = office_.env.clock.Now();
   Submit<AdmitJob>(office_.env.executor, std::move(job), Nanos{0}, std::make_shared<JobControl>(),

@@ -24,7 +24,7 @@ Result<std::unique_ptr<SpooledUpdates>> SpooledUpdates::Open(std::vector<Receive
       return AlreadyExists(Str("[merge] client ", update.header.client, " has two updates"));
     }
     WEFT_TRY_ASSIGN(TensorBlock block,
-                    CheckUpdate(update.client, update.header, sites, update.payload));
+                    ReadUpdate(update.client, update.header, sites, update.payload));
     source->blocks_.push_back(std::move(block));
     headers.push_back(update.header);
   }

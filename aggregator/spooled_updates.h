@@ -19,8 +19,9 @@ struct ReceivedUpdate {
 
 class SpooledUpdates final : public UpdateSource {
  public:
-  /// Sorts by client name and checks every block against its plan, finiteness too: a spool that was
-  /// damaged since admission is refused here, by client.
+  /// Sorts by client name and checks every block's structure against its plan: a spool that was
+  /// damaged since admission is refused here, by client. Values were looked at when the update was
+  /// admitted; a merge refuses to publish what is not finite.
   [[nodiscard]] static Result<std::unique_ptr<SpooledUpdates>> Open(
       std::vector<ReceivedUpdate> updates, std::span<const LinearSite> sites,
       const std::string& weighting, uint64_t max_examples);

@@ -51,8 +51,8 @@ Status CheckUpdateHeader(const ClientPlan& client, const UpdateHeader& header) {
   return check().Within(Whose(client, header));
 }
 
-Result<TensorBlock> CheckUpdate(const ClientPlan& client, const UpdateHeader& header,
-                                std::span<const LinearSite> sites, const Blob& payload) {
+Result<TensorBlock> ReadUpdate(const ClientPlan& client, const UpdateHeader& header,
+                               std::span<const LinearSite> sites, const Blob& payload) {
   WEFT_TRY(CheckUpdateHeader(client, header));
   const auto check = [&]() -> Result<TensorBlock> {
     if (payload.size() != header.payload_bytes) {
@@ -74,14 +74,21 @@ Result<TensorBlock> CheckUpdate(const ClientPlan& client, const UpdateHeader& he
     const BlockSection& section = block.sections[0];
     WEFT_TRY(CheckSameSpec(section.spec, client.adapter));
     WEFT_TRY(CheckLayout(section, client.adapter, sites, codec->dtype()));
-    WEFT_TRY(CheckFinite(block));
-    if (AllZero(section)) {
-      return InvalidArgument("every value of every tensor is zero: this adapter was never trained");
-    }
     return block;
   };
   Result<TensorBlock> block = check();
   if (!block.ok()) return block.status().Within(Whose(client, header));
+  return block;
+}
+
+Result<TensorBlock> CheckUpdate(const ClientPlan& client, const UpdateHeader& header,
+                                std::span<const LinearSite> sites, const Blob& payload) {
+  WEFT_TRY_ASSIGN(TensorBlock block, ReadUpdate(client, header, sites, payload));
+  WEFT_TRY(CheckFinite(block).Within(Whose(client, header)));
+  if (AllZero(block.sections[0])) {
+    return InvalidArgument("every value of every tensor is zero: this adapter was never trained")
+        .Within(Whose(client, header));
+  }
   return block;
 }
 

@@ -17,13 +17,18 @@ namespace weft {
 [[nodiscard]] Status CheckUpdateHeader(const ClientPlan& client, const UpdateHeader& header);
 
 /// The block of an update whose structure is exactly what the plan asks for: one "adapter" section
-/// of the planned spec, every tensor present once, of the planned shape and the codec's type,
-/// finite, not all zero. Errors name client, round, site, tensor, got and wanted.
+/// of the planned spec, every tensor present once, of the planned shape and the codec's type.
+/// Errors name client, round, site, tensor, got and wanted.
+[[nodiscard]] Result<TensorBlock> ReadUpdate(const ClientPlan& client, const UpdateHeader& header,
+                                             std::span<const LinearSite> sites,
+                                             const Blob& payload);
+
+/// ReadUpdate, and every value is finite and not all are zero. Once, at admission.
 [[nodiscard]] Result<TensorBlock> CheckUpdate(const ClientPlan& client, const UpdateHeader& header,
                                               std::span<const LinearSite> sites,
                                               const Blob& payload);
 
-/// The update's tensors; `block` must come from CheckUpdate.
+/// The update's tensors; `block` must come from one of the two.
 [[nodiscard]] Result<AdapterState> DecodeUpdate(const TensorBlock& block);
 
 }  // namespace weft

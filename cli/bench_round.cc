@@ -11,7 +11,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -295,10 +294,7 @@ Result<Measured> RunServer(const Options& options, Plan plan, BenchClients& clie
   WorkTable table;
   RegisterMergeWork(table);
   RegisterNodeJobs(table);
-  // Sites are merged side by side, each on one thread: the bits are those of one thread.
-  ThreadExecutor executor(loop, table, 1, [] {
-    at::set_num_threads(static_cast<int>(std::max(1U, std::thread::hardware_concurrency())));
-  });
+  ThreadExecutor executor(loop, table, 1, [] { at::set_num_threads(1); });
   WEFT_TRY_ASSIGN(const std::unique_ptr<ZmqServer> server,
                   ZmqServer::Bind(loop, {.endpoint = "tcp://127.0.0.1:*",
                                          .keys = std::move(plan.server),

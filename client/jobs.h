@@ -20,6 +20,7 @@ struct TrainJob {
   RoundPlan plan;  // cohort holds this client's entry only
   ClientId client;
   Blob bundle;
+  std::string bundle_sha256;  // as offered, and checked on the way in
   Blob local_state;
 };
 

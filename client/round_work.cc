@@ -121,6 +121,7 @@ void RoundWork::Train(Blob bundle) {
   TrainJob job{.plan = offer_.plan,
                .client = context_.options.name,
                .bundle = std::move(bundle),
+               .bundle_sha256 = offer_.payload.sha256,
                .local_state = disk_.LocalStateBefore(offer_.plan.run, offer_.plan.round)};
   const Nanos began = context_.env.clock.Now();
   Submit<TrainJob>(context_.env.executor, std::move(job), ModelledCost(), control_,

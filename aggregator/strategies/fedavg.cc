@@ -50,19 +50,12 @@ class FedAvg final : public Strategy {
 
   Result<SiteMerge> MergeSite(const MergeInput& input, std::span<const int64_t>,
                               size_t site) const override {
-    const SiteState& old = input.global.adapter.sites[site];
     SiteMerge merge;
-    WEFT_TRY_ASSIGN(merge.ideal, IdealMean(input, site));
-    WEFT_TRY_ASSIGN(merge.sent, MeanOfSent(input, site));
-    WEFT_TRY_ASSIGN(merge.factors, MeanOfFactors(input, site));
     merge.aims_at_ideal = false;
-    merge.rest = LowRankSum(old.site.out, old.site.in);
-    merge.rest.Add(merge.factors);
-    const Recompressed svd = Recompress(merge.rest, [](const at::Tensor& s) { return s.size(0); });
-    merge.before_truncation = LowRankSum(old.site.out, old.site.in);
-    merge.before_truncation.Add(svd.before_cutting);
-    merge.spectrum = svd.spectrum;
-    merge.whole_energy = EnergyFrom(svd.spectrum, 0);
+    WEFT_TRY_ASSIGN(merge.ideal, IdealMean(input, site));
+    WEFT_TRY_ASSIGN(merge.factors, MeanOfFactors(input, site));
+    merge.spectrum = Spectrum(merge.factors);
+    merge.whole_energy = EnergyFrom(merge.spectrum, 0);
     return merge;
   }
 

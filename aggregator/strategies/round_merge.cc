@@ -198,23 +198,17 @@ Result<SiteOutcome> MergeOneSite(const Strategy& strategy, const MergeInput& rou
 Result<std::vector<SiteOutcome>> MergeSites(const Strategy& strategy, const MergeInput& input,
                                             JobControl& control) {
   WEFT_TRY_ASSIGN(const std::vector<int64_t> rank_plan, strategy.RankPlan(input));
-  const auto count = static_cast<int64_t>(input.global.adapter.sites.size());
-  std::vector<std::optional<Result<SiteOutcome>>> results(static_cast<size_t>(count));
-  std::atomic<int64_t> done{0};
+  std::vector<std::optional<Result<SiteOutcome>>> results(input.global.adapter.sites.size());
   const std::string where = Str("[", strategy.name(), "] site ");
-  // At least two items: a range of one would run outside a parallel region, where the products
-  // inside are split over threads and round differently.
-  at::parallel_for(0, std::max<int64_t>(count, 2), 1, [&](int64_t begin, int64_t end) {
-    const at::NoGradGuard no_grad;
-    for (int64_t i = begin; i < std::min(end, count); ++i) {
-      const auto site = static_cast<size_t>(i);
-      if (control.cancelled) return;
-      const std::string& path = input.global.adapter.sites[site].site.path;
-      results[site] =
-          Guarded(where + path, [&] { return MergeOneSite(strategy, input, rank_plan, site); });
-      control.progress = static_cast<float>(++done) / static_cast<float>(count);
-    }
-  });
+  // Not over sites at the same time: MKL's QR waits forever inside an OpenMP region that gives it
+  // fewer threads than torch has told it to use.
+  const at::NoGradGuard no_grad;
+  for (size_t site = 0; site < results.size() && !control.cancelled; ++site) {
+    const std::string& path = input.global.adapter.sites[site].site.path;
+    results[site] =
+        Guarded(where + path, [&] { return MergeOneSite(strategy, input, rank_plan, site); });
+    control.progress = static_cast<float>(site + 1) / static_cast<float>(results.size());
+  }
   std::vector<SiteOutcome> outcomes;
   outcomes.reserve(results.size());
   for (size_t site = 0; site < results.size(); ++site) {
@@ -321,8 +315,8 @@ Result<double> UpdateNorm(const AdapterState& update, const std::optional<Adapte
   return Guarded("[update-norm]", [&]() -> Result<double> {
     const at::NoGradGuard no_grad;
     if (sent && sent->sites.size() != update.sites.size()) {
-      return InvalidArgument(Str("[update-norm] got ", update.sites.size(), " sites, sent were ",
-                                 sent->sites.size()));
+      return InvalidArgument(
+          Str("[update-norm] got ", update.sites.size(), " sites, sent were ", sent->sites.size()));
     }
     WEFT_TRY_ASSIGN(const Adapter* method, FindAdapter(update.spec.method));
     double square = 0;

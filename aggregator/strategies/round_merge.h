@@ -27,8 +27,9 @@ struct MergedRound {
                                                         const std::string& weighting,
                                                         uint64_t max_examples);
 
-/// ‖ΔW_k − sent_k‖_F over all sites; without a global state that of ΔW_k itself.
-[[nodiscard]] Result<double> UpdateNorm(const Strategy& strategy, const GlobalState* global,
-                                        const ClientPlan& client, const AdapterState& update);
+/// ‖ΔW_k − sent_k‖_F over all sites, to the precision of float32; of ΔW_k itself where the client
+/// was sent no adapter to start from. kInvalidArgument if the two have different sites.
+[[nodiscard]] Result<double> UpdateNorm(const AdapterState& update,
+                                        const std::optional<AdapterState>& sent);
 
 }  // namespace weft

@@ -14,11 +14,12 @@ namespace {
 // Rows of A for slots that have none: dead ones, and those beyond the global rank.
 at::Tensor WithUsableRows(const at::Tensor& A_GI, const at::Tensor& B_OG, int64_t rank,
                           const std::string& path) {
-  const at::Tensor dead = (A_GI == 0).all(1).logical_and((B_OG == 0).all(0)).to(at::kCPU);
+  const at::Tensor dead = A_GI.abs().amax(1).add_(B_OG.abs().amax(0)).eq(0).to(at::kCPU);
+  const bool* const is_dead = dead.const_data_ptr<bool>();
   std::vector<int64_t> alive;
   std::vector<int64_t> missing;
   for (int64_t j = 0; j < rank; ++j) {
-    const bool lacks = j >= A_GI.size(0) || dead[j].item<bool>();
+    const bool lacks = j >= A_GI.size(0) || is_dead[j];
     (lacks ? missing : alive).push_back(j);
   }
   if (missing.empty()) return A_GI;
@@ -134,9 +135,14 @@ Result<SentMean> MeanOfSent(const MergeInput& input, size_t site) {
   const at::Tensor& B_OG = global.Get("B");
   SentMean mean{at::zeros(B_OG.sizes(), B_OG.options().dtype(at::kDouble)),
                 LowRankSum(global.site.out, global.site.in)};
+  std::optional<LowRank> sent;
+  const AdapterSpec* sent_as = nullptr;
   for (size_t k = 0; k < input.updates.size(); ++k) {
     const ClientPlan& client = input.updates.plan(k);
-    WEFT_TRY_ASSIGN(const std::optional<LowRank> sent, SentSlots(input.global, site, client));
+    if (sent_as == nullptr || *sent_as != client.adapter) {
+      WEFT_TRY_ASSIGN(sent, SentSlots(input.global, site, client));
+      sent_as = &client.adapter;
+    }
     if (client.adapter.method == "lora") {
       const int64_t slots = std::min(sent->B_OR.size(1), B_OG.size(1));
       mean.B_OG.narrow(1, 0, slots).add_(sent->B_OR.narrow(1, 0, slots), input.updates.weight(k));
@@ -158,11 +164,17 @@ LowRankSum Untrained(const SiteState& global, const SentMean& sent) {
 
 Result<LowRankSum> IdealMean(const MergeInput& input, size_t site) {
   const LinearSite& layer = input.global.adapter.sites[site].site;
-  LowRankSum ideal(layer.out, layer.in);
+  WEFT_TRY_ASSIGN(const LowRank stack, input.updates.Stack(site));
+  const at::Tensor weights_R = at::empty({stack.A_RI.size(0)}, at::kDouble);
+  int64_t begin = 0;
   for (size_t k = 0; k < input.updates.size(); ++k) {
     WEFT_TRY_ASSIGN(const LowRank factors, input.updates.Factors(k, site));
-    ideal.Add(factors, input.updates.weight(k));
+    const int64_t rank = factors.A_RI.size(0);
+    weights_R.narrow(0, begin, rank).fill_(input.updates.weight(k));
+    begin += rank;
   }
+  LowRankSum ideal(layer.out, layer.in);
+  ideal.Add({stack.A_RI, stack.B_OR * weights_R.to(stack.B_OR.device())});
   return ideal;
 }
 

@@ -30,6 +30,13 @@ namespace weft {
 [[nodiscard]] Result<std::optional<LowRank>> SentSlots(const GlobalState& global, size_t site,
                                                        const ClientPlan& client);
 
+/// The mean of what the clients started from, Σ p_k sent_k: LoRA clients share the global A, so
+/// their part is one B on it; others are blocks of their own.
+struct SentMean {
+  at::Tensor B_OG;  // beside the global adapter's A; undefined: nothing was sent
+  LowRankSum others;
+};
+
 /// Σ p_k sent_k of one site.
 [[nodiscard]] Result<SentMean> MeanOfSent(const MergeInput& input, size_t site);
 

@@ -45,6 +45,9 @@ class UpdateSource {
   [[nodiscard]] virtual double weight(size_t client) const = 0;
   /// Float64 factors at scale 1 of one site. Thread-safe.
   [[nodiscard]] virtual Result<LowRank> Factors(size_t client, size_t site) const = 0;
+  /// All clients' factors of one site side by side, in client order: B [O×ΣR], A [ΣR×I]. One
+  /// product with the stack replaces one for each client.
+  [[nodiscard]] virtual Result<LowRank> Stack(size_t site) const;
 };
 
 struct MergeInput {
@@ -53,26 +56,20 @@ struct MergeInput {
   const UpdateSource& updates;
 };
 
-/// The mean of what the clients started from, Σ p_k sent_k: LoRA clients share the global A, so
-/// their part is one B on it; others are blocks of their own.
-struct SentMean {
-  at::Tensor B_OG;  // beside the global adapter's A; undefined: nothing was sent
-  LowRankSum others;
-};
-
 /// One site merged, in float64, with what is needed to certify it.
 struct SiteMerge {
-  LowRank factors;            // the new global factors, before they are rounded to float32
-  int64_t kept = 0;           // leading slots of `factors` that are the old ones, unchanged
-  bool adds_to_old = false;   // the target is the growth over the old global, not the global itself
-  LowRankSum ideal;           // Σ p_k s_k B_k A_k
-  bool aims_at_ideal = true;  // target = rest + ideal, else rest alone
+  LowRank factors;           // the new global factors, before they are rounded to float32
+  int64_t kept = 0;          // leading slots of `factors` that are the old ones, unchanged
+  bool adds_to_old = false;  // the target is the growth over the old global, not the global itself
+  LowRankSum ideal;          // Σ p_k s_k B_k A_k
+  // The target is rest + ideal, cut to a rank: before_truncation is what the cut was made from.
+  // Else it is `factors` themselves, and the two sums below are not looked at.
+  bool aims_at_ideal = true;
   LowRankSum rest;
   LowRankSum before_truncation;
   at::Tensor spectrum;      // singular values of the target
   double cut_energy = 0;    // Σσ² cut away …
   double whole_energy = 0;  // … of this Σσ²
-  SentMean sent;
 };
 
 class Strategy {
@@ -103,7 +100,7 @@ class Strategy {
   /// rule decides that over all sites together. Empty: it does not.
   [[nodiscard]] virtual Result<std::vector<int64_t>> RankPlan(const MergeInput& input) const;
 
-  /// Merges one site; called for several sites at the same time.
+  /// Merges one site; any thread.
   [[nodiscard]] virtual Result<SiteMerge> MergeSite(const MergeInput& input,
                                                     std::span<const int64_t> rank_plan,
                                                     size_t site) const = 0;

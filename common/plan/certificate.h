@@ -14,10 +14,11 @@ struct Certificate {
   double target_norm = 0;              // ‖target‖_F of the rule's exact target
   double error_before_truncation = 0;  // algebra alone
   double error_published = 0;          // of what clients are given, codec and truncation included
-  double error_to_ideal = 0;           // of what was published, to the ideal mean Σ p_k s_k B_k A_k
-  double tail_energy = 0;              // Σ_{i>r} σ_i² cut away, relative to Σσ²
-  double effective_rank = 0;           // exp(entropy of σ²/Σσ²), mean over sites
-  int64_t rank = 0;                    // largest published rank of a site
+  double error_to_ideal = 0;  // of what was published, to the ideal mean Σ p_k s_k B_k A_k; for
+                              // fedavg with more than 192 stacked ranks an estimate (algebra.h)
+  double tail_energy = 0;     // Σ_{i>r} σ_i² cut away, relative to Σσ²
+  double effective_rank = 0;  // exp(entropy of σ²/Σσ²), mean over sites
+  int64_t rank = 0;           // largest published rank of a site
   struct Site {
     std::string path;
     double error_before_truncation = 0;
@@ -32,7 +33,7 @@ struct Certificate {
   std::vector<Site> sites;
   std::vector<std::pair<std::string, double>> client_norms;  // ‖update of k‖_F, by client name
   std::vector<std::pair<std::string, double>>
-      client_cosines;  // cosine of client k's update to the aggregate
+      client_cosines;  // cosine of client k's update to what the round changed
 
   friend bool operator==(const Certificate&, const Certificate&) = default;
 };

@@ -18,6 +18,18 @@ constexpr Nanos kTick = std::chrono::seconds(1);
 // How long a run that has ended waits for its members' goodbyes.
 constexpr Nanos kFarewell = std::chrono::seconds(5);
 
+bool OnlyAnAggregatorSends(const Message& message) {
+  return std::visit(
+      [](const auto& m) {
+        using M = std::decay_t<decltype(m)>;
+        return std::is_same_v<M, Welcome> || std::is_same_v<M, Refusal> ||
+               std::is_same_v<M, RoundOffer> || std::is_same_v<M, RoundClosed> ||
+               std::is_same_v<M, UpdateVerdict> || std::is_same_v<M, EvalRequest> ||
+               std::is_same_v<M, RunEnded>;
+      },
+      message);
+}
+
 }  // namespace
 
 struct AggregatorNode::Impl {
@@ -137,6 +149,12 @@ void AggregatorNode::OnFrames(const ClientId& from, Frames frames) {
     }
     return node.CutOff(from, message.status());
   }
+  if (OnlyAnAggregatorSends(*message)) {
+    return node.CutOff(from,
+                       InvalidArgument(Str("[protocol] client ", from, ": got ",
+                                           MessageName(*message),
+                                           ", which only an aggregator may send")));
+  }
   if (const Hello* hello = std::get_if<Hello>(&*message)) return node.On(from, *hello);
   Member* member = node.office.members.Find(from);
   if (member == nullptr || !member->present) {
@@ -158,9 +176,7 @@ void AggregatorNode::OnFrames(const ClientId& from, Frames frames) {
   if (const auto* failed = std::get_if<RoundFailed>(&*message)) return node.On(from, *failed);
   if (const auto* reply = std::get_if<EvalReply>(&*message)) return node.On(from, *reply);
   if (const auto* asked = std::get_if<ChunkRequest>(&*message)) return node.On(from, *asked);
-  if (const auto* goodbye = std::get_if<Goodbye>(&*message)) return node.On(from, *goodbye);
-  node.CutOff(from, InvalidArgument(Str("[protocol] client ", from, ": got ", MessageName(*message),
-                                        ", which only an aggregator may send")));
+  if (const auto* goodbye = std::get_if<Goodbye>(&*message)) node.On(from, *goodbye);
 }
 
 std::optional<Refusal> AggregatorNode::Impl::MayJoin(const ClientId& from,

@@ -350,12 +350,15 @@ TEST_F(ZmqTransportTest, AMessageOfManySmallFramesCutsThePeer) {
   RawPeer rude(server_->endpoint(), server_keys_.public_key, &alpha);
   ASSERT_TRUE(rude.Send("hello"));
   ASSERT_TRUE(Until([&] { return Heard("hello") == 1; }));
+  for (size_t i = 1; i < limits::kFramesPerMessageMax; ++i) ASSERT_TRUE(rude.Send("fits", true));
+  ASSERT_TRUE(rude.Send("chunk"));
+  ASSERT_TRUE(Until([&] { return Heard("fits") == 1; })) << "as many as may be";
   for (int i = 0; i < 10000; ++i) ASSERT_TRUE(rude.Send("x", true));
   ASSERT_TRUE(rude.Send("end"));
   ASSERT_TRUE(Until([&] { return !server_notes_.gone.empty(); }));
   EXPECT_EQ(server_notes_.gone[0].second.code(), Code::kInvalidArgument);
   EXPECT_NE(server_notes_.gone[0].second.message().find("too many frames"), std::string::npos);
-  EXPECT_EQ(server_notes_.messages.size(), 1u);
+  EXPECT_EQ(server_notes_.messages.size(), 2u);
 }
 
 TEST_F(ZmqTransportTest, APeerThatSendsMuchInWholeMessagesIsNotCut) {

@@ -44,7 +44,8 @@ Result<std::vector<ReceivedUpdate>> ReadSpool(const MergeJob& job) {
                                     " is not of the cohort of round ", job.plan.round));
     }
     WEFT_TRY_ASSIGN(Blob payload, job.store->ReadBlob(spooled.blob));
-    updates.push_back({spooled.header, *plan, std::move(payload)});
+    updates.push_back({spooled.header, *plan, std::move(payload),
+                       [store = job.store, blob = spooled.blob] { return store->ReadBlob(blob); }});
   }
   return updates;
 }

@@ -19,12 +19,14 @@ Result<std::unique_ptr<SpooledUpdates>> SpooledUpdates::Open(std::vector<Receive
                    });
   auto source = std::make_unique<SpooledUpdates>();
   std::vector<UpdateHeader> headers;
-  for (const ReceivedUpdate& update : updates) {
+  for (ReceivedUpdate& update : updates) {
     if (!headers.empty() && headers.back().client == update.header.client) {
       return AlreadyExists(Str("[merge] client ", update.header.client, " has two updates"));
     }
     WEFT_TRY_ASSIGN(TensorBlock block,
                     ReadUpdate(update.client, update.header, sites, update.payload));
+    source->offsets_.push_back(update.map ? LetGo(update.payload, block) : Offsets());
+    update.payload = Blob();
     source->blocks_.push_back(std::move(block));
     headers.push_back(update.header);
   }
@@ -33,12 +35,35 @@ Result<std::unique_ptr<SpooledUpdates>> SpooledUpdates::Open(std::vector<Receive
   return source;
 }
 
+SpooledUpdates::Offsets SpooledUpdates::LetGo(const Blob& payload, TensorBlock& block) {
+  Offsets offsets;
+  for (BlockSite& site : block.sections[0].sites) {
+    std::vector<size_t>& own = offsets.emplace_back();
+    for (BlockTensor& tensor : site.tensors) {
+      own.push_back(static_cast<size_t>(tensor.bytes.data() - payload.data()));
+      own.push_back(tensor.bytes.size());
+      tensor.bytes = Blob();
+    }
+  }
+  for (BlockTensor& tensor : block.sections[0].dense) tensor.bytes = Blob();
+  return offsets;
+}
+
 Result<LowRank> SpooledUpdates::Factors(size_t client, size_t site) const {
   const TensorBlock& block = blocks_[client];
   const BlockSection& section = block.sections[0];
   WEFT_TRY_ASSIGN(const Codec* codec, FindCodec(block.codec));
+  Blob payload;
+  if (updates_[client].map) {
+    WEFT_TRY_ASSIGN(payload, updates_[client].map());
+  }
   SiteState state{section.sites[site].site, {}};
-  for (const BlockTensor& tensor : section.sites[site].tensors) {
+  for (size_t i = 0; i < section.sites[site].tensors.size(); ++i) {
+    BlockTensor tensor = section.sites[site].tensors[i];
+    if (updates_[client].map) {
+      const size_t* const place = offsets_[client][site].data() + 2 * i;
+      tensor.bytes = payload.Slice(place[0], place[1]);
+    }
     WEFT_TRY_ASSIGN(at::Tensor value, codec->Decode(tensor));
     state.tensors.push_back({tensor.name, std::move(value)});
   }

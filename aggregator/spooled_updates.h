@@ -1,7 +1,8 @@
 #pragma once
 // SpooledUpdates: a round's accepted updates as the strategies pull them, decoded one site at a
-// time from bytes that stay mapped.
+// time.
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -15,6 +16,9 @@ struct ReceivedUpdate {
   UpdateHeader header;
   ClientPlan client;
   Blob payload;
+  /// Maps the payload anew. Where there is one, `payload` is let go of once its structure is known,
+  /// so that a merge holds one site of every update in memory and not the whole round.
+  std::function<Result<Blob>()> map = {};
 };
 
 class SpooledUpdates final : public UpdateSource {
@@ -34,8 +38,14 @@ class SpooledUpdates final : public UpdateSource {
   [[nodiscard]] Result<LowRank> Factors(size_t client, size_t site) const override;
 
  private:
+  // Where a tensor lies in its payload.
+  using Offsets = std::vector<std::vector<size_t>>;  // by site: offset and size of each tensor
+  /// Takes the bytes out of the block and notes where they were.
+  static Offsets LetGo(const Blob& payload, TensorBlock& block);
+
   std::vector<ReceivedUpdate> updates_;
   std::vector<TensorBlock> blocks_;
+  std::vector<Offsets> offsets_;  // of updates that are mapped anew; else empty
   std::vector<double> weights_;
 };
 

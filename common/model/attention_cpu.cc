@@ -141,12 +141,13 @@ struct Block {
   int64_t first, count, low, high;
 };
 
-WEFT_INLINE Block BlockAt(int64_t first, int64_t tokens, int64_t window) {
-  const int64_t size = tokens > 256 ? kBlockMax : kBlockMax / 4;
+// Small blocks compute less that the mask hides, large ones load keys and values less often.
+WEFT_INLINE Block BlockAt(int64_t first, int64_t tokens, const Geometry& g) {
+  const int64_t size = tokens > 256 ? kBlockMax : (g.dim >= 32 ? kBlockMax / 2 : kBlockMax / 4);
   Block block{};
   block.first = first;
   block.count = tokens - first < size ? tokens - first : size;
-  block.low = window > 0 && first + 1 > window ? (first + 1 - window) / kLane * kLane : 0;
+  block.low = g.window > 0 && first + 1 > g.window ? (first + 1 - g.window) / kLane * kLane : 0;
   block.high = (first + block.count + kLane - 1) / kLane * kLane;
   return block;
 }
@@ -209,7 +210,7 @@ WEFT_INLINE void ForwardTask(const Geometry& g, const Task& task, const T* qkv, 
   for (int64_t h = task.head * share; h < (task.head + 1) * share; ++h) {
     float* const head_lse = lse + h * g.total + task.begin;
     for (int64_t first = 0; first < task.tokens;) {
-      const Block block = BlockAt(first, task.tokens, g.window);
+      const Block block = BlockAt(first, task.tokens, g);
       Unpack(row + first * g.stride + h * g.dim, g.stride, block.count, g.dim, g.scale,
              s.queries_ME.data());
       float* const scores = s.scores_MP.data();
@@ -314,7 +315,7 @@ WEFT_INLINE void BackwardTask(const Geometry& g, const Task& task, const Backwar
   const int64_t share = g.heads / g.kv_heads;
   for (int64_t h = task.head * share; h < (task.head + 1) * share; ++h) {
     for (int64_t first = 0; first < task.tokens;) {
-      const Block block = BlockAt(first, task.tokens, g.window);
+      const Block block = BlockAt(first, task.tokens, g);
       BackwardBlock(g, task, block, h, at, s);
       first += block.count;
     }

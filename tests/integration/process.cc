@@ -3,10 +3,13 @@
 #include <algorithm>
 #include <chrono>
 #include <csignal>
+#include <filesystem>
 
 #include <fcntl.h>
+#include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -19,19 +22,13 @@ double SecondsSince(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-[[noreturn]] void Become(const std::string& path, const std::vector<std::string>& arguments,
-                         int log) {
+// After a fork of a process with threads, so nothing here may allocate.
+[[noreturn]] void Become(char** argv, int log) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   ::dup2(log, STDERR_FILENO);
   const int nowhere = ::open("/dev/null", O_WRONLY);
   ::dup2(nowhere, STDOUT_FILENO);
-  std::vector<char*> argv;
-  argv.push_back(const_cast<char*>(path.c_str()));
-  for (const std::string& argument : arguments) {
-    argv.push_back(const_cast<char*>(argument.c_str()));
-  }
-  argv.push_back(nullptr);
-  ::execv(path.c_str(), argv.data());
+  ::execv(argv[0], argv);
   ::_exit(127);
 }
 
@@ -40,9 +37,13 @@ double SecondsSince(Clock::time_point start) {
 Process::Process(const std::string& program, const std::vector<std::string>& arguments) {
   int ends[2] = {-1, -1};
   if (::pipe2(ends, O_CLOEXEC) != 0) return;
-  const std::string path = std::string(WEFT_BIN_DIR) + "/" + program;
+  std::vector<std::string> texts{(std::filesystem::path(WEFT_BIN_DIR) / program).string()};
+  texts.insert(texts.end(), arguments.begin(), arguments.end());
+  std::vector<char*> argv;
+  for (std::string& text : texts) argv.push_back(text.data());
+  argv.push_back(nullptr);
   pid_ = ::fork();
-  if (pid_ == 0) Become(path, arguments, ends[1]);
+  if (pid_ == 0) Become(argv.data(), ends[1]);
   ::close(ends[1]);
   pipe_ = ends[0];
 }
@@ -83,7 +84,7 @@ bool Process::WaitForLine(const std::vector<std::string>& words, double limit_s)
 }
 
 int Process::Wait() {
-  constexpr double kLimit_s = 240;
+  constexpr double kLimit_s = 120;
   const Clock::time_point start = Clock::now();
   while (ReadSome(kLimit_s - SecondsSince(start))) {
   }
@@ -98,12 +99,9 @@ void Process::Signal(int number) const {
   if (!ended_) ::kill(pid_, number);
 }
 
-int RunProgram(const std::string& program, const std::vector<std::string>& arguments,
-               std::string* log) {
-  Process process(program, arguments);
-  const int code = process.Wait();
-  if (log != nullptr) *log = process.log();
-  return code;
+void Process::LimitFileBytes(uint64_t bytes) const {
+  const rlimit limit{.rlim_cur = bytes, .rlim_max = bytes};
+  EXPECT_EQ(::prlimit(pid_, RLIMIT_FSIZE, &limit, nullptr), 0);
 }
 
 }  // namespace weft::testing

@@ -1,6 +1,7 @@
 #pragma once
 // A child process whose log a test reads as it is written. It is killed with its owner.
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,8 @@ class Process {
   /// Reads its log to its end; the exit code, or minus the signal that ended it.
   [[nodiscard]] int Wait();
   void Signal(int number) const;
+  /// From now on no file it writes may grow beyond this, as on a full disk.
+  void LimitFileBytes(uint64_t bytes) const;
   /// Everything it has logged so far.
   [[nodiscard]] const std::string& log() const { return log_; }
 
@@ -34,9 +37,5 @@ class Process {
   size_t searched_ = 0;
   bool ended_ = false;
 };
-
-/// Runs a program to its end; its exit code.
-[[nodiscard]] int RunProgram(const std::string& program, const std::vector<std::string>& arguments,
-                             std::string* log = nullptr);
 
 }  // namespace weft::testing

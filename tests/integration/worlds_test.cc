@@ -1,0 +1,66 @@
+// One run.toml, three worlds: the same hash of the global adapter after every round over ZeroMQ
+// processes, in one process with queues, and in simulated time with any number of workers.
+
+#include <set>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "tests/integration/federation.h"
+
+namespace weft::testing {
+namespace {
+
+using Strings = std::vector<std::string>;
+
+/// Runs the federation as processes, then in the other worlds, and compares after every round.
+void ExpectSameBitsInAllWorlds(Federation& federation) {
+  Everybody everybody(federation);
+  everybody.ExpectCompleted();
+  const Strings hashes = federation.Hashes();
+  const auto rounds = static_cast<size_t>(federation.settings().run.num_server_rounds);
+  ASSERT_EQ(hashes.size(), rounds + 1) << everybody.Logs();
+  EXPECT_EQ(std::set<std::string>(hashes.begin(), hashes.end()).size(), rounds + 1)
+      << "every round changes the adapter";
+  EXPECT_EQ(federation.SimulatedHashes({"--set", "sim.world=inproc"}), hashes);
+  EXPECT_EQ(federation.SimulatedHashes({"--workers", "1"}), hashes);
+  EXPECT_EQ(federation.SimulatedHashes({"--workers", "4"}), hashes);
+}
+
+class WorldsTest : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(WorldsTest, ArriveAtTheSameBitsAfterEveryRound) {
+  Settings settings = QuickSettings();
+  settings.strategy.name = GetParam();
+  Federation federation(settings);
+  ExpectSameBitsInAllWorlds(federation);
+}
+
+INSTANTIATE_TEST_SUITE_P(Strategies, WorldsTest, ::testing::Values("exact-svd", "fedavg", "flora"),
+                         [](const auto& test) {
+                           std::string name = test.param;  // a test's name has no hyphen
+                           std::erase(name, '-');
+                           return name;
+                         });
+
+TEST(SampledWorldsTest, ArriveAtTheSameBitsWhenOnlyAPartOfTheClientsTrainsInEachRound) {
+  Settings settings = QuickSettings();
+  settings.run.num_server_rounds = 5;
+  settings.cohort.fraction_train = 0.5;
+  settings.cohort.fraction_evaluate = 0.5;
+  Federation federation(settings);
+  ExpectSameBitsInAllWorlds(federation);
+  std::set<Strings> cohorts;
+  for (const RoundOpened& round : federation.EventsOf<RoundOpened>()) {
+    Strings cohort;
+    for (const ClientPlan& client : round.plan.cohort) cohort.push_back(client.client.name);
+    EXPECT_EQ(cohort.size(), 2U);
+    cohorts.insert(cohort);
+  }
+  EXPECT_GT(cohorts.size(), 1U) << "cohorts are drawn anew in each round";
+  EXPECT_NE(federation.SimulatedHashes({"--seed", "8"}), federation.Hashes());
+}
+
+}  // namespace
+}  // namespace weft::testing

@@ -219,11 +219,18 @@ Status Assign(const Binding& binding, const ConfigValue& value) {
 }
 
 Status AssignText(const Binding& binding, const std::string& text) {
+  // What TOML cannot hold could not be printed and read back.
+  if (!ParseToml("value = " + QuoteToml(text), "").ok()) {
+    return Wanted(binding, "bytes that are not UTF-8");
+  }
   const bool is_text = std::visit([](auto ref) { return kIsText<decltype(ref)>; }, binding.ref);
   const bool is_list = std::visit([](auto ref) { return kIsList<decltype(ref)>; }, binding.ref);
   const bool targets = std::holds_alternative<TargetsRef>(binding.ref);
   const bool quoted = !text.empty() && (text[0] == '"' || text[0] == '\'');
-  if (is_text && !quoted) return Assign(binding, TextValue(text));
+  // The larger half of the unsigned numbers is beyond TOML's integers.
+  const bool digits = std::holds_alternative<uint64_t*>(binding.ref) && !text.empty() &&
+                      text.find_first_not_of("0123456789") == std::string::npos;
+  if ((is_text && !quoted) || digits) return Assign(binding, TextValue(text));
 
   std::string toml = text;
   if (is_list && !text.empty() && text[0] != '[' && !quoted) {
@@ -232,8 +239,10 @@ Status AssignText(const Binding& binding, const std::string& text) {
     if (one_target || !SplitNames(text, toml, !numbers)) return Assign(binding, TextValue(text));
   }
   Result<ConfigValue> parsed = ParseToml("value = " + toml, "");
-  if (!parsed.ok()) return Wanted(binding, QuoteToml(text));
-  return Assign(binding, parsed->As<ConfigValue::Table>()->front().second);
+  const auto* table = parsed.ok() ? parsed->As<ConfigValue::Table>() : nullptr;
+  // More than one value: the text went on behind the end of its own.
+  if (table == nullptr || table->size() != 1) return Wanted(binding, QuoteToml(text));
+  return Assign(binding, table->front().second);
 }
 
 namespace {

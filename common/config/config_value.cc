@@ -69,24 +69,37 @@ Result<ConfigValue> Convert(const toml::node& node, const std::string& name) {
 }
 
 // Behind the string that opens at `at`: TOML's four kinds, of which those in triple quotes go over
-// lines.
+// lines and may have two more quotes before their end.
 size_t EndOfString(std::string_view text, size_t at) {
   const char kind = text[at];
   const bool triple = text.substr(at, 3) == std::string(3, kind);
   const std::string close(triple ? 3 : 1, kind);
   for (at += close.size(); at < text.size(); ++at) {
-    if (text.substr(at, close.size()) == close) return at + close.size();
+    if (text.substr(at, close.size()) == close) {
+      at += close.size();
+      const size_t last = std::min(text.size(), at + (triple ? 2 : 0));
+      while (at < last && text[at] == kind) ++at;
+      return at;
+    }
     if (text[at] == '\n' && !triple) return at;
     if (text[at] == '\\' && kind == '"') ++at;
   }
   return text.size();
 }
 
-// The library recurses once for each part of a dotted key, without a bound of its own.
-bool KeysWithin(std::string_view text, size_t parts_max) {
-  constexpr std::string_view kBetweenKeys = "\n=,{}[]";
+constexpr size_t kKeyPartsMax = 64;
+
+// What the library must not see: it recurses once for each part of a dotted key, without a bound of
+// its own, and where a blank may stand, its behaviour is undefined for some characters beyond ASCII
+// (no TOML has one there).
+Status CheckForLibrary(std::string_view text, const std::string& name) {
+  constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF", kBetweenKeys = "\n=,{}[]";
+  const auto error = [&](size_t at, const std::string& what) {
+    const auto line = 1 + std::count(text.begin(), text.begin() + static_cast<ptrdiff_t>(at), '\n');
+    return InvalidArgument(Str(name, ":", line, ": ", what));
+  };
   size_t dots = 0;
-  for (size_t i = 0; i < text.size();) {
+  for (size_t i = text.starts_with(kByteOrderMark) ? kByteOrderMark.size() : 0; i < text.size();) {
     const char c = text[i];
     if (c == '"' || c == '\'') {
       i = EndOfString(text, i);
@@ -96,14 +109,17 @@ bool KeysWithin(std::string_view text, size_t parts_max) {
       i = std::min(text.find('\n', i), text.size());
       continue;
     }
+    if (static_cast<unsigned char>(c) >= 0x80) {
+      return error(i, "a character that is not ASCII (as typographic quotes are) outside of texts");
+    }
     if (kBetweenKeys.find(c) != std::string_view::npos) dots = 0;
-    if (c == '.' && ++dots >= parts_max) return false;
+    if (c == '.' && ++dots >= kKeyPartsMax) {
+      return error(i, Str("a key of more than ", kKeyPartsMax, " dotted parts"));
+    }
     ++i;
   }
-  return true;
+  return OkStatus();
 }
-
-constexpr size_t kKeyPartsMax = 64;
 
 }  // namespace
 
@@ -130,9 +146,7 @@ std::string ConfigValue::Describe() const {
 }
 
 Result<ConfigValue> ParseToml(std::string_view text, const std::string& name) {
-  if (!KeysWithin(text, kKeyPartsMax)) {
-    return InvalidArgument(Str(name, ": a key of more than ", kKeyPartsMax, " dotted parts"));
-  }
+  WEFT_TRY(CheckForLibrary(text, name));
   const toml::parse_result parsed = toml::parse(text, name);
   if (!parsed) {
     const toml::source_position at = parsed.error().source().begin;

@@ -114,8 +114,9 @@ class SentencePieceTokenizer final : public Tokenizer {
 
   void AppendPieces(std::string_view text, std::vector<int32_t>& ids) const {
     std::vector<int> pieces;
-    // It fails only for a processor that was not loaded.
-    WEFT_CHECK(processor_->Encode(text, &pieces).ok());
+    // It fails only for models that ExamineSentencePieceModel refuses.
+    const auto encoded = processor_->Encode(text, &pieces);
+    WEFT_CHECK(encoded.ok(), encoded.message());
     ids.insert(ids.end(), pieces.begin(), pieces.end());
   }
 

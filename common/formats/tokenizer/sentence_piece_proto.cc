@@ -17,8 +17,18 @@ Status Bad(std::string_view what) {
 // One field of a protobuf message (encoding: protobuf.dev/programming-guides/encoding).
 struct Field {
   uint64_t number = 0;
+  uint64_t wire_type = 0;
   uint64_t value = 0;      // wire type 0
   std::string_view bytes;  // wire type 2
+
+  // Fields of another wire type are ones that the library does not know.
+  [[nodiscard]] bool IsBytes(uint64_t wanted) const { return number == wanted && wire_type == 2; }
+  [[nodiscard]] bool IsNumber(uint64_t wanted) const { return number == wanted && wire_type == 0; }
+  // As the library reads enumerations: their low 32 bits, and numbers it does not know are none.
+  void ReadEnum(uint64_t wanted, uint32_t max, uint32_t& target) const {
+    const auto low = static_cast<uint32_t>(value);
+    if (IsNumber(wanted) && low >= 1 && low <= max) target = low;
+  }
 };
 
 // Walks the fields of a message; Next is false at the end and where the bytes are malformed (then
@@ -32,7 +42,7 @@ class Fields {
     if (rest_.empty() || !ok_) return false;
     uint64_t tag = 0;
     if (!Varint(tag)) return Fail();
-    field = {.number = tag >> 3, .value = 0, .bytes = {}};
+    field = {.number = tag >> 3, .wire_type = tag & 7, .value = 0, .bytes = {}};
     switch (tag & 7) {
       case 0:
         return Varint(field.value) || Fail();
@@ -116,8 +126,8 @@ Result<SentencePieceFacts::Piece> ReadPiece(std::string_view bytes) {
   SentencePieceFacts::Piece piece;
   Fields fields(bytes);
   for (Field field; fields.Next(field);) {
-    if (field.number == 1) piece.text = field.bytes;
-    if (field.number == 3) piece.type = field.value;
+    if (field.IsBytes(1)) piece.text = field.bytes;
+    field.ReadEnum(3, SentencePieceFacts::kTypeMax, piece.type);
   }
   if (!fields.ok()) return Bad("a piece is malformed");
   if (!IsValidUtf8(piece.text)) return Bad("a piece is not UTF-8");
@@ -128,10 +138,34 @@ Result<SentencePieceFacts::Piece> ReadPiece(std::string_view bytes) {
 Status ReadNormalizerSpec(std::string_view bytes, std::optional<bool>& add_dummy_prefix) {
   Fields fields(bytes);
   for (Field field; fields.Next(field);) {
-    if (field.number == 2) WEFT_TRY(CheckCharsmap(field.bytes));
-    if (field.number == 3) add_dummy_prefix = field.value != 0;
+    if (field.IsBytes(2)) WEFT_TRY(CheckCharsmap(field.bytes));
+    if (field.IsNumber(3)) add_dummy_prefix = field.value != 0;
   }
   return fields.ok() ? OkStatus() : Bad("its normalizer is malformed");
+}
+
+// TrainerSpec; of it the kind of the model.
+constexpr uint32_t kUnigram = 1, kModelTypeMax = 4;
+
+Status ReadModelType(std::string_view bytes, uint32_t& type) {
+  Fields fields(bytes);
+  for (Field field; fields.Next(field);) field.ReadEnum(3, kModelTypeMax, type);
+  return fields.ok() ? OkStatus() : Bad("its trainer's settings are malformed");
+}
+
+// A control token stands for no text, so one that is a character (or a word, in a model of words)
+// leaves the library unable to encode texts that hold it. Unigram models look for it elsewhere.
+Status CheckControls(const SentencePieceFacts& facts) {
+  for (size_t id = 0; id < facts.pieces.size(); ++id) {
+    const auto& [text, type] = facts.pieces[id];
+    if (type != SentencePieceFacts::kControl || text.empty()) continue;
+    size_t first_end = 0;
+    (void)NextCodePoint(text, first_end);
+    if (first_end == text.size() || text.starts_with("▁")) {
+      return Bad(Str("its control token ", id, " is \"", text, "\", which is text"));
+    }
+  }
+  return OkStatus();
 }
 
 }  // namespace
@@ -139,22 +173,26 @@ Status ReadNormalizerSpec(std::string_view bytes, std::optional<bool>& add_dummy
 Result<SentencePieceFacts> ExamineSentencePieceModel(std::string_view bytes) {
   SentencePieceFacts facts;
   std::optional<bool> add_dummy_prefix, unused;
+  uint32_t model_type = kUnigram;
   Fields fields(bytes);
   for (Field field; fields.Next(field);) {
-    if (field.number == 1) {
+    if (field.IsBytes(1)) {
       if (facts.pieces.size() > static_cast<size_t>(limits::kTokenIdMax)) {
         return Bad(Str("more than ", limits::kTokenIdMax, " pieces"));
       }
       WEFT_TRY_ASSIGN(SentencePieceFacts::Piece piece, ReadPiece(field.bytes));
       facts.pieces.push_back(std::move(piece));
-    } else if (field.number == 3) {
+    } else if (field.IsBytes(2)) {
+      WEFT_TRY(ReadModelType(field.bytes, model_type));
+    } else if (field.IsBytes(3)) {
       WEFT_TRY(ReadNormalizerSpec(field.bytes, add_dummy_prefix));
-    } else if (field.number == 5) {
+    } else if (field.IsBytes(5)) {
       WEFT_TRY(ReadNormalizerSpec(field.bytes, unused));
     }
   }
   if (!fields.ok()) return Bad(Str("truncated or damaged (", bytes.size(), " bytes)"));
   if (facts.pieces.empty()) return Bad("no pieces");
+  if (model_type != kUnigram) WEFT_TRY(CheckControls(facts));
   facts.add_dummy_prefix = add_dummy_prefix.value_or(true);
   return facts;
 }

@@ -15,10 +15,9 @@ namespace weft {
 struct SentencePieceFacts {
   struct Piece {
     std::string text;
-    uint64_t type = 1;  // kNormal
+    uint32_t type = 1;  // normal
   };
-  static constexpr uint64_t kUnknown = 2;
-  static constexpr uint64_t kControl = 3;
+  static constexpr uint32_t kUnknown = 2, kControl = 3, kTypeMax = 6;
 
   std::vector<Piece> pieces;  // the index is the id
   bool add_dummy_prefix = true;

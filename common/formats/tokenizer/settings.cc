@@ -108,7 +108,7 @@ Status ReadAddedTokensFile(const JsonView& json, TokenizerSettings& settings) {
   for (const auto& [content, id] : entries) {
     const bool known =
         std::any_of(settings.added.begin(), settings.added.end(),
-                    [&](const AddedToken& token) { return token.content == content; });
+                    [content = content](const AddedToken& t) { return t.content == content; });
     if (known) continue;
     const auto& roles = settings.special_tokens;
     const bool special = std::find(roles.begin(), roles.end(), content) != roles.end();

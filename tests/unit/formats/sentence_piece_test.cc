@@ -10,7 +10,10 @@ namespace {
 
 using testing::sentence_piece::Bytes;
 using testing::sentence_piece::Charsmap;
+using testing::sentence_piece::kControl;
 using testing::sentence_piece::Model;
+using testing::sentence_piece::Number;
+using testing::sentence_piece::Piece;
 using testing::sentence_piece::Unit;
 
 class SentencePieceTest : public TokenizerFolderTest {
@@ -93,6 +96,42 @@ TEST(SentencePieceProtoTest, CharacterMapsThatLeaveTheirBoundsAreRefused) {
   // A leaf that points behind the texts: every unit has one, and their common value is 0x100.
   EXPECT_FALSE(accepted(Charsmap(0x100, text)));
   EXPECT_TRUE(accepted(Charsmap(0x100, std::string(0x101, '\0'))));
+}
+
+// The library would encode no text with the character in it.
+TEST_F(SentencePieceTest, AControlTokenThatIsTextIsRefusedUnlessTheModelLooksForItElsewhere) {
+  for (const char* token : {"▁", "x", "日", "▁word"}) {
+    const std::string model = Model() + Piece(token, 0, kControl);
+    const bool twice = std::string(token) == "▁";  // the library's own words
+    Write("tokenizer.model", model);
+    const std::string error = LoadError();
+    EXPECT_NE(error.find(Str("control token 9 is \"", token, "\", which is text")),
+              std::string::npos)
+        << error;
+    if (twice) continue;
+    const auto unigram = LoadModel(model + Bytes(2, Number(3, 1)));
+    ASSERT_TRUE(unigram) << token;
+    EXPECT_FALSE(unigram->Encode("word 日 x", false).empty());
+  }
+  for (const char* token : {"xy", "[MASK]", "<|▁|>"}) {
+    EXPECT_TRUE(LoadModel(Model() + Piece(token, 0, kControl))) << token;
+  }
+}
+
+// As the library does: what has another wire type or an unknown number is as good as absent.
+TEST(SentencePieceProtoTest, FieldsThatTheLibraryDoesNotKnowChangeNothing) {
+  const std::string control = Bytes(1, "x") + Number(3, kControl);
+  const auto type = [](const std::string& piece) {
+    const auto facts = ExamineSentencePieceModel(Bytes(1, piece));
+    return facts.ok() ? Str(facts->pieces[0].text, " ", facts->pieces[0].type) : "refused";
+  };
+  EXPECT_EQ(type(control), "x 3");
+  EXPECT_EQ(type(control + Number(3, 7)), "x 3") << "no such type";
+  EXPECT_EQ(type(control + Number(3, 0)), "x 3");
+  EXPECT_EQ(type(control + Bytes(3, "1")), "x 3") << "bytes where a number belongs";
+  EXPECT_EQ(type(control + Number(1, 5)), "x 3") << "a number where bytes belong";
+  EXPECT_EQ(type(control + Number(3, (uint64_t{1} << 32) + 4)), "x 4") << "the low 32 bits count";
+  EXPECT_EQ(type(Bytes(1, "x")), "x 1");
 }
 
 TEST(SentencePieceProtoTest, FactsAreReadInOrder) {

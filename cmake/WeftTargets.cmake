@@ -29,8 +29,10 @@ target_compile_options(weft_flags INTERFACE
   -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wnon-virtual-dtor -Woverloaded-virtual -Wold-style-cast
   $<$<BOOL:${WEFT_WERROR}>:-Werror>)
 if(WEFT_SANITIZE)
-  # g++ 12 sees uninitialized members inside <regex> once sanitizers change its inlining.
-  add_compile_options(-fsanitize=${WEFT_SANITIZE} -fno-omit-frame-pointer -Wno-maybe-uninitialized)
+  # g++ 12 sees uninitialized members inside <regex> once sanitizers change its inlining. What UBSan finds ends the
+  # program: a line on stderr alone would fail no test.
+  add_compile_options(-fsanitize=${WEFT_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer
+    $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
   add_link_options(-fsanitize=${WEFT_SANITIZE})
 endif()
 
@@ -111,4 +113,25 @@ function(weft_test name)
   endif()
   gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST
     PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}")
+endfunction()
+
+# weft_fuzzers(DIR): a libFuzzer program fuzz_NAME for each file NAME.cc of DIR/targets, fuzz_seeds which writes their
+# seeds, and the target fuzzers, which builds them all. Everything must be compiled with fuzzer-no-link (preset fuzz).
+function(weft_fuzzers dir)
+  if(NOT CMAKE_CXX_COMPILER_ID MATCHES Clang)
+    message(FATAL_ERROR "weft: libFuzzer comes with clang, the compiler is ${CMAKE_CXX_COMPILER_ID}; use the fuzz preset")
+  endif()
+  add_executable(fuzz_seeds "${dir}/driver/write_seeds.cc")
+  target_link_libraries(fuzz_seeds PRIVATE weft_fuzz_targets weft_flags)
+  add_custom_target(fuzzers DEPENDS fuzz_seeds)
+  file(GLOB files CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/${dir}/targets/*.cc")
+  list(FILTER files EXCLUDE REGEX "/registry.cc$")
+  foreach(file ${files})
+    get_filename_component(name "${file}" NAME_WE)
+    add_executable(fuzz_${name} "${dir}/driver/libfuzzer.cc")
+    target_compile_definitions(fuzz_${name} PRIVATE WEFT_FUZZ_TARGET="${name}")
+    target_link_libraries(fuzz_${name} PRIVATE weft_fuzz_targets weft_flags)
+    target_link_options(fuzz_${name} PRIVATE -fsanitize=fuzzer)
+    add_dependencies(fuzzers fuzz_${name})
+  endforeach()
 endfunction()

@@ -1,6 +1,5 @@
 // The `weft runs` and `weft config` commands as a script sees them: standard output is a pipe here.
 
-#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -19,6 +18,7 @@
 #include "common/runtime/file_store.h"
 #include "tests/support/post_queue.h"
 #include "tests/support/run_samples.h"
+#include "tests/unit/cli/execute.h"
 
 namespace weft::cli {
 namespace {
@@ -28,30 +28,6 @@ using weft::testing::PostQueue;
 using weft::testing::SampleRun;
 using weft::testing::ScratchFolder;
 using Json = nlohmann::json;
-
-struct Outcome {
-  Status status;
-  std::string out;
-};
-
-Outcome Execute(Action (*set_up)(CLI::App&), std::vector<std::string> args) {
-  CLI::App app;
-  const Action action = set_up(app);
-  std::reverse(args.begin(), args.end());  // CLI11 takes a vector from its end
-  app.parse(args);
-  ::testing::internal::CaptureStdout();
-  Outcome outcome;
-  outcome.status = action();
-  outcome.out = ::testing::internal::GetCapturedStdout();
-  return outcome;
-}
-
-std::vector<std::string> Lines(const std::string& text) {
-  std::vector<std::string> lines;
-  std::istringstream in(text);
-  for (std::string line; std::getline(in, line);) lines.push_back(line);
-  return lines;
-}
 
 std::vector<std::string> Fields(const std::string& line) {
   std::vector<std::string> fields;
@@ -94,15 +70,13 @@ TEST_F(RunsTest, ListShowsEveryRunBelowARootAndADamagedOneToo) {
   const auto store = Write(scratch_.path() / "deep" / "er", going);
   fs::create_directories(scratch_.path() / "broken");
   std::ofstream(scratch_.path() / "broken" / "run.db") << "no database at all, but some text";
-  ::testing::internal::CaptureStderr();
   const Outcome table = Execute(SetUpRunsList, {scratch_.path().string()});
-  const std::string warning = ::testing::internal::GetCapturedStderr();
   ASSERT_TRUE(table.status.ok()) << table.status;
   const std::vector<std::string> lines = Lines(table.out);
   ASSERT_EQ(lines.size(), 4u) << table.out;
   EXPECT_EQ(Fields(lines[0]).front(), "FOLDER");
   EXPECT_EQ(Fields(lines[1])[2], "unreadable");
-  EXPECT_NE(warning.find("broken"), std::string::npos);
+  EXPECT_NE(table.err.find("broken"), std::string::npos);
   const std::vector<std::string> deep = Fields(lines[2]);
   EXPECT_EQ(deep[2], "running");
   EXPECT_EQ(deep.back(), std::to_string(::getpid())) << "this process holds the folder";
@@ -113,9 +87,7 @@ TEST_F(RunsTest, ListShowsEveryRunBelowARootAndADamagedOneToo) {
   EXPECT_EQ(demo[6], "1.75");
   EXPECT_EQ(demo.back(), "-");
 
-  ::testing::internal::CaptureStderr();
   const Json json = Json::parse(Execute(SetUpRunsList, {scratch_.path().string(), "--json"}).out);
-  (void)::testing::internal::GetCapturedStderr();
   ASSERT_EQ(json["runs"].size(), 3u);
   EXPECT_EQ(json["runs"][2]["best_round"], 1);
   EXPECT_EQ(json["runs"][1]["aggregator_pid"], ::getpid());
@@ -236,9 +208,7 @@ TEST_F(RunsTest, StopLeavesARequestOnlyWhereAnAggregatorIsAtWork) {
   std::vector<RunEvent> going = SampleRun();
   going.resize(6);
   auto store = Write(folder_, going);
-  ::testing::internal::CaptureStderr();
   const Outcome stop = Execute(SetUpRunsStop, {folder_, "--reason", "enough"});
-  (void)::testing::internal::GetCapturedStderr();
   ASSERT_TRUE(stop.status.ok()) << stop.status;
   std::ifstream in(fs::path(folder_) / kStopRequestFile);
   EXPECT_EQ(std::string(std::istreambuf_iterator<char>(in), {}), "enough");

@@ -13,31 +13,13 @@
 #include "common/formats/safetensors.h"
 #include "tests/support/small_model.h"
 #include "tests/support/temp_folder.h"
+#include "tests/unit/cli/execute.h"
 
 namespace weft::cli {
 namespace {
 
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
-
-struct Outcome {
-  Status status;
-  std::string out;
-};
-
-Outcome Execute(Action (*set_up)(CLI::App&), std::vector<std::string> args) {
-  CLI::App app;
-  const Action action = set_up(app);
-  std::reverse(args.begin(), args.end());  // CLI11 takes a vector from its end
-  app.parse(args);
-  ::testing::internal::CaptureStdout();
-  ::testing::internal::CaptureStderr();
-  Outcome outcome;
-  outcome.status = action();
-  outcome.out = ::testing::internal::GetCapturedStdout();
-  (void)::testing::internal::GetCapturedStderr();
-  return outcome;
-}
 
 class TrainCommandTest : public ::testing::Test {
  protected:
@@ -54,11 +36,14 @@ class TrainCommandTest : public ::testing::Test {
   }
 
   Outcome Train(std::vector<std::string> more) const {
-    std::vector<std::string> args = {"--model", model_,      "--data", data_,  "--out",
-                                     out_,      "--json",    "--lr",   "0.01", "--max-len",
-                                     "32",      "--threads", "1"};
-    args.insert(args.end(), more.begin(), more.end());
-    return Execute(SetUpTrain, args);
+    more.push_back("--json");
+    return Execute(SetUpTrain, Over({{"--model", model_},
+                                     {"--data", data_},
+                                     {"--out", out_},
+                                     {"--lr", "0.01"},
+                                     {"--max-len", "32"},
+                                     {"--threads", "1"}},
+                                    more));
   }
 
   weft::testing::TempFolder temp_;

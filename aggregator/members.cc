@@ -59,6 +59,14 @@ void Members::Expect(const ClientId& client) {
   if (!Present(client)) expected_.insert(client);
 }
 
+std::set<ClientId> Members::Away() const {
+  std::set<ClientId> away = expected_;
+  for (const auto& [client, member] : members_) {
+    if (!member.present) away.insert(client);
+  }
+  return away;
+}
+
 std::string Names(const std::vector<ClientId>& clients) {
   constexpr size_t kShown = 8;
   if (clients.empty()) return "nobody";

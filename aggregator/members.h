@@ -42,6 +42,8 @@ class Members {
   void ExpectNobody() { expected_.clear(); }
   /// Expected and not here, sorted by name.
   [[nodiscard]] const std::set<ClientId>& Missing() const { return expected_; }
+  /// Missing() and whoever has left, sorted by name: whom a run that lacks members lacks.
+  [[nodiscard]] std::set<ClientId> Away() const;
 
  private:
   std::map<ClientId, Member> members_;

@@ -206,7 +206,7 @@ void RunCourse::TryGathered() {
   if (present < needed_ && cohort.join_deadline_s > 0 && waited >= cohort.join_deadline_s) {
     return office_.GiveUp(DeadlineExceeded(
         Str("[join] after ", waited, " s ", present, " of the ", needed_, " members needed for ",
-            purpose_, " are here; missing: ", Names(office_.members.Missing()),
+            purpose_, " are here; missing: ", Names(office_.members.Away()),
             ". Start more clients, or lower "
             "cohort.min-available-nodes")));
   }
@@ -215,7 +215,7 @@ void RunCourse::TryGathered() {
     office_.env.log.Info("waiting for members", {{"for", purpose_},
                                                  {"here", present},
                                                  {"needed", needed_},
-                                                 {"missing", Names(office_.members.Missing())}});
+                                                 {"missing", Names(office_.members.Away())}});
   }
 }
 

@@ -117,6 +117,7 @@ TEST_F(FaultsTest, ARunThatCannotGoOnEndsByItsRulesAndSaysWhy) {
   ASSERT_FALSE(status.ok());
   EXPECT_EQ(status.code(), Code::kDeadlineExceeded) << status;
   EXPECT_NE(status.message().find("2 of the 3 members"), std::string::npos) << status;
+  EXPECT_NE(status.message().find("missing: client-2."), std::string::npos) << status;
 }
 
 TEST_F(FaultsTest, WithoutThePatienceOfTheOthersEveryDrawnRunStillEndsByItsRules) {

@@ -65,8 +65,10 @@ TEST(MembersTest, TheExpectedAreMissedUntilTheyComeOrNobodyIsExpected) {
   EXPECT_EQ(members.Missing(), (std::set<ClientId>{{"z"}}));
   members.Leave({"a"});
   EXPECT_EQ(members.Missing(), (std::set<ClientId>{{"z"}})) << "it came; who leaves is not awaited";
+  EXPECT_EQ(members.Away(), (std::set<ClientId>{{"a"}, {"z"}})) << "but is lacking";
   members.ExpectNobody();
   EXPECT_TRUE(members.Missing().empty());
+  EXPECT_EQ(members.Away(), (std::set<ClientId>{{"a"}}));
 }
 
 TEST(NamesTest, LongListsAreCutAndEmptyOnesHaveAWord) {

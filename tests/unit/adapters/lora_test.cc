@@ -39,6 +39,12 @@ TEST(LoraTest, FreshFactorsDependOnSeedAndPathOnly) {
   EXPECT_FALSE(at::equal(all.sites[1].Get("A"), other.sites[1].Get("A")));
 }
 
+TEST(LoraTest, LayersOfOneShapeStartDifferently) {
+  const std::vector<LinearSite> same = {{"layers.0.q_proj", 16, 16}, {"layers.1.q_proj", 16, 16}};
+  const AdapterState state = *LoraAdapter()->Init(Spec(), same, 7);
+  EXPECT_FALSE(at::equal(state.sites[0].Get("A"), state.sites[1].Get("A")));
+}
+
 TEST(LoraTest, ScalingIsAbsorbedIntoB) {
   AdapterState state = *LoraAdapter()->Init(Spec(), kSites, 7);
   state.sites[0].Get("B").fill_(2);

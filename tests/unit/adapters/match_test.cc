@@ -64,6 +64,19 @@ TEST(MatchTest, EveryCaseOfTheTableChoosesWhatPeftChose) {
   EXPECT_GE(cases, 25u);
 }
 
+TEST(MatchTest, OfSeveralLayerListsTheFirstThatFitsCounts) {
+  AdapterSpec spec;
+  spec.target_modules = {"q_proj"};
+  spec.layers_to_transform = {1, 11};
+  for (const char* pattern : {"layers,h", "h,layers"}) {
+    spec.layers_pattern = pattern;
+    EXPECT_EQ(Paths(MatchSites(spec, SmallDecoder())),
+              (std::vector<std::string>{"model.layers.1.self_attn.q_proj",
+                                        "model.layers.11.self_attn.q_proj"}))
+        << pattern;
+  }
+}
+
 TEST(MatchTest, AllLinearLeavesOutTheHead) {
   AdapterSpec spec;
   spec.target_modules = {"all-linear"};

@@ -73,6 +73,22 @@ TEST(AdamWTest, ListsOfTensorsAndOneBufferAgree) {
   EXPECT_TRUE(at::equal(a.Save().exp_avg, b.Save().exp_avg));
 }
 
+TEST(AdamWTest, MomentsOfSeveralTensorsGoBackToTheirOwn) {
+  const LocalTraining training;
+  ParameterSet whole = {{at::tensor({1.f}), at::tensor({2.f, 3.f})},
+                        {at::tensor({0.1f}), at::tensor({-0.2f, 5.f})}};
+  AdamW a(training, whole);
+  a.Step(0.1);
+  ParameterSet copy = {{whole.values[0].clone(), whole.values[1].clone()}, whole.gradients};
+  AdamW b(training, copy);
+  ASSERT_TRUE(b.Restore(a.Save()).ok());
+  EXPECT_TRUE(at::equal(a.Save().exp_avg, b.Save().exp_avg));
+  EXPECT_TRUE(at::equal(a.Save().exp_avg_sq, b.Save().exp_avg_sq));
+  a.Step(0.1);
+  b.Step(0.1);
+  EXPECT_TRUE(at::equal(at::cat(whole.values), at::cat(copy.values)));
+}
+
 TEST(ScheduleTest, RatesAreTransformersOwn) {
   LocalTraining training;
   training.lr = 1;

@@ -1,5 +1,7 @@
 #include "client/train_work.h"
 
+#include <cmath>
+
 #include <gtest/gtest.h>
 
 #include "client/training_state.h"
@@ -89,7 +91,21 @@ TEST_F(TrainWorkTest, UpdateDecodesToTheAdapterItsHeaderDescribes) {
   for (const auto& [name, value] : header.metrics) {
     if (name == "update_norm") update_norm = value;
   }
-  EXPECT_GT(update_norm, 0);
+  // What was sent had B = 0: the update is the whole adapter.
+  double square = 0;
+  const LowRankAdapter trained = *Lower(*bundle->adapter);
+  for (const LowRankSite& site : trained) {
+    square += at::matmul(site.factors.B_OR, site.factors.A_RI).square().sum().item<double>();
+  }
+  EXPECT_NEAR(update_norm, std::sqrt(square), 1e-3 * std::sqrt(square));
+  EXPECT_GT(square, 0);
+}
+
+TEST_F(TrainWorkTest, MomentsAreKeptOnlyWhereAskedFor) {
+  TrainJob job = Job();
+  EXPECT_FALSE(DecodeTrainingState(Run(job)->local_state)->moments.has_value());
+  job.plan.training.keep_optimizer = true;
+  EXPECT_TRUE(DecodeTrainingState(Run(job)->local_state)->moments.has_value());
 }
 
 TEST_F(TrainWorkTest, SameJobSameBytes) {

@@ -113,6 +113,32 @@ TEST_F(RoundsTest, APositionOfOtherDataIsForgottenForTheStepsDone) {
   EXPECT_EQ(Losses(Run(input)), wanted);
 }
 
+TEST_F(RoundsTest, ASitesOwnPositionCountsWhereItMissedRounds) {
+  TrainInput input = Input(1);
+  input.training.batch_size = 3;
+  input.training.steps_done = 7;  // of the run; this site has seen three rows
+  input.position = Batcher::Position{0, 3};
+  int64_t labels = 0;
+  for (size_t i = 3; i < 6; ++i) labels += rows_[i].num_labels();
+  const TrainOutput output = Run(input);
+  EXPECT_EQ(output.steps[0].label_tokens, labels);
+  EXPECT_EQ(output.position, (Batcher::Position{0, 6}));
+}
+
+TEST_F(RoundsTest, EveryMicroBatchDropsOutElsewhere) {
+  TrainInput input = Input(1);
+  input.start = Run(Input(10)).state;  // B is no longer zero
+  input.start.spec.dropout = 0.4;
+  input.training.micro_batch_size = 1;
+  input.training.batch_size = 1;
+  rows_.assign(2, rows_.front());
+  input.rows = rows_;
+  const double alone = Run(input).steps[0].loss;
+  input.training.batch_size = 2;
+  // With one mask for both, the mean over twice the same row would be that of the row.
+  EXPECT_GT(std::abs(Run(input).steps[0].loss - alone), 1e-4);
+}
+
 TEST_F(RoundsTest, EpochsAreWholePassesWhateverWasLeftBefore) {
   TrainInput input = Input(0);
   input.training.local_epochs = 1;

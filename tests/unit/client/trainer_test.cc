@@ -177,6 +177,14 @@ TEST_F(TrainerTest, ClippingBoundsTheUpdateAndReportsTheNormBefore) {
   EXPECT_LT(Distance(clipped.state, Fresh()), 0.05 * Distance(free.state, Fresh()));
 }
 
+TEST_F(TrainerTest, AClipAboveTheNormNeverEnlargesTheGradient) {
+  TrainInput input = Input(3);
+  input.training.eps = 1;  // makes AdamW's step depend on the gradient's size
+  const TrainOutput free = Run(input);
+  input.training.grad_clip = 1e6;
+  ExpectSameBits(Run(input).state, free.state);
+}
+
 TEST_F(TrainerTest, WrongSettingsAndSavedModulesAreRefused) {
   const auto code = [&](auto change) {
     TrainInput input = Input(1);

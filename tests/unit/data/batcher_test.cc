@@ -69,6 +69,15 @@ TEST(BatcherTest, RestoredPositionContinuesTheSameStream) {
   }
 }
 
+TEST(BatcherTest, ThePositionAtAPassesEndIsOneToGoOnFrom) {
+  Batcher whole = Make({.num_rows = 4, .batch_size = 2, .row_order = "file"});
+  (void)Draw(whole, 2);
+  ASSERT_EQ(whole.Save(), (Batcher::Position{0, 4}));
+  Batcher resumed = Make({.num_rows = 4, .batch_size = 2, .row_order = "file"});
+  ASSERT_TRUE(resumed.Restore({0, 4}).ok());
+  EXPECT_EQ(resumed.Next(), (std::vector<size_t>{0, 1}));
+}
+
 TEST(BatcherTest, PositionBeyondTheRowsIsRefused) {
   Batcher batcher = Make({.num_rows = 7, .batch_size = 3});
   EXPECT_EQ(batcher.Restore({.pass = 0, .row = 8}).code(), Code::kInvalidArgument);

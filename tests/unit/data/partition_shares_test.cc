@@ -201,6 +201,15 @@ TEST(PartitionSharesTest, ShuffledKindsDoNotDealStretchesOfTheFile) {
   }
 }
 
+TEST(PartitionSharesTest, DirichletMixesTheRowsOfAValueBeforeItDealsThem) {
+  const std::vector<Row> rows = RowsWithValues(std::vector<std::string>(200, "x"));
+  PartitionOptions options{.kind = "dirichlet", .clients = 2, .seed = 1, .field = "speaker"};
+  options.dirichlet_alpha = 1000;  // about half each
+  for (const std::vector<size_t>& part : Deal(rows, options)) {
+    EXPECT_GT(part.back() - part.front(), 150u);
+  }
+}
+
 TEST(PartitionSharesTest, AsManyClientsAsRowsGetOneEach) {
   std::vector<std::string> values;
   for (int i = 0; i < 9; ++i) values.push_back("v" + std::to_string(i));

@@ -88,6 +88,27 @@ TEST_F(TokenRowsTest, LongRowsAreCutOrDroppedAndCounted) {
   EXPECT_NE(tokens->summary.Text(6).find("1 rows dropped"), std::string::npos);
 }
 
+TEST_F(TokenRowsTest, ARowOfExactlyTheLengthIsWhole) {
+  const std::string line = R"({"prompt":"a","completion":"the ship sails"})";
+  const size_t length = Tokens({line})->rows[0].ids.size();
+  options_.max_len = static_cast<int64_t>(length);
+  for (const char* rule : {"cut", "drop"}) {
+    options_.long_rows = rule;
+    const Result<TokenRows> tokens = Tokens({line});
+    ASSERT_TRUE(tokens.ok()) << rule << tokens.status();
+    EXPECT_EQ(tokens->rows[0].ids.size(), length);
+    EXPECT_EQ(tokens->summary.rows_cut + tokens->summary.rows_dropped, 0u) << rule;
+  }
+}
+
+TEST_F(TokenRowsTest, ATextThatHasItsEndAlreadyGetsNoSecondOne) {
+  const Result<TokenRows> plain = Tokens({R"({"text":"the ship"})"});
+  const Result<TokenRows> ended =
+      Tokens({R"({"text":"the ship)" + tokenizer_->eos_token() + "\"}"});
+  ASSERT_TRUE(ended.ok()) << ended.status();
+  EXPECT_EQ(ended->rows[0].ids, plain->rows[0].ids);
+}
+
 TEST_F(TokenRowsTest, RowsWhoseLabelsAreAllCutAwayAreLeftOutAndCounted) {
   options_.max_len = 3;
   const std::vector<std::string> lines = {

@@ -41,7 +41,7 @@ TEST(CrashTest, AClientKilledDuringItsUploadLeavesTheRoundToTheQuorumAndIsInTheN
   Federation federation(settings);
   federation.link("weaver").StallAfter(kMiddleOfUpload);
   Everybody everybody(federation);
-  ASSERT_TRUE(federation.link("weaver").WaitUntilReached()) << everybody.Logs();
+  ASSERT_TRUE(federation.WeaverIsHalfWay(1)) << everybody.Logs();
   Kill(*everybody.clients["weaver"]);
   federation.link("weaver").Resume();
   ASSERT_TRUE(everybody.aggregator->WaitForLine({"round closed", "round=1"})) << everybody.Logs();
@@ -65,7 +65,7 @@ TEST(CrashTest, AClientKilledDuringItsUploadAndStartedAgainDeliversTheRestOfTheS
   Federation federation(settings);
   federation.link("weaver").StallAfter(kMiddleOfUpload);
   Everybody everybody(federation);
-  ASSERT_TRUE(federation.link("weaver").WaitUntilReached()) << everybody.Logs();
+  ASSERT_TRUE(federation.WeaverIsHalfWay(1)) << everybody.Logs();
   Kill(*everybody.clients["weaver"]);
   federation.link("weaver").Resume();
   everybody.clients["weaver"] = federation.Client("weaver");
@@ -89,7 +89,7 @@ class HalfARoundTest : public ::testing::Test {
     everybody_.emplace(federation_);
     EXPECT_TRUE(Eventually([&] { return federation_.AcceptedIn(2).size() == 2; }))
         << everybody_->Logs();
-    EXPECT_TRUE(federation_.link("weaver").WaitUntilReached()) << everybody_->Logs();
+    EXPECT_TRUE(federation_.WeaverIsHalfWay(2)) << everybody_->Logs();
   }
 
   void ExpectTheRunAsIfUndisturbed() {

@@ -23,7 +23,7 @@ class DiskTest : public ::testing::Test {
     everybody_.emplace(federation_);
     EXPECT_TRUE(Eventually([&] { return federation_.AcceptedIn(2).size() == 2; }))
         << everybody_->Logs();
-    EXPECT_TRUE(federation_.link("weaver").WaitUntilReached()) << everybody_->Logs();
+    EXPECT_TRUE(federation_.WeaverIsHalfWay(2)) << everybody_->Logs();
   }
 
   /// Everybody ends because the aggregator could not write; what it said.

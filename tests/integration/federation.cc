@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <fstream>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -101,6 +102,14 @@ std::unique_ptr<Process> Federation::Client(const std::string& site,
   std::vector<std::string> arguments = ClientArguments(site);
   arguments.insert(arguments.end(), more.begin(), more.end());
   return std::make_unique<Process>("weft-client", arguments);
+}
+
+bool Federation::WeaverIsHalfWay(uint32_t round) {
+  const std::filesystem::path part = run_folder() / Str("spool/round-000", round, "/weaver.part");
+  return link("weaver").WaitUntilReached() && Eventually([&] {
+           std::error_code error;
+           return std::filesystem::file_size(part, error) == 2 * uint64_t{256 * 1024} && !error;
+         });
 }
 
 std::vector<RunEvent> Federation::Events() const {

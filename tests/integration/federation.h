@@ -52,6 +52,9 @@ class Federation {
   /// The client's arguments, for one that is not started as a Process.
   [[nodiscard]] std::vector<std::string> ClientArguments(const std::string& site);
 
+  /// Waits until weaver's held link has brought two chunks of this round's update to the disk.
+  [[nodiscard]] bool WeaverIsHalfWay(uint32_t round);
+
   /// What the ledger says so far; also while the aggregator is at work.
   [[nodiscard]] std::vector<RunEvent> Events() const;
   template <typename E>

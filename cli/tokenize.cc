@@ -7,8 +7,8 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/set_up.h"
-#include "common/base/limits.h"
 #include "common/base/str.h"
+#include "common/formats/line_reader.h"
 #include "common/formats/tokenizer.h"
 
 namespace weft::cli {
@@ -24,10 +24,6 @@ Result<std::string> TextOfLine(const std::string& line, uint64_t number) {
     return InvalidArgument(
         Str("[tokenize] stdin:", number, ": got ", got, ", wanted {\"text\": \"...\"}"));
   };
-  if (line.size() > limits::kJsonlLineBytesMax) {
-    return ResourceExhausted(Str("[tokenize] stdin:", number, ": line of ", line.size(),
-                                 " bytes, at most ", limits::kJsonlLineBytesMax, " are read"));
-  }
   const auto row = nlohmann::json::parse(line, nullptr, false);
   if (row.is_discarded()) return bad("no JSON in UTF-8");
   if (!row.is_object()) return bad(Str("JSON of type ", row.type_name()));
@@ -39,11 +35,14 @@ Result<std::string> TextOfLine(const std::string& line, uint64_t number) {
 
 Status Run(const Options& options) {
   WEFT_TRY_ASSIGN(const std::unique_ptr<Tokenizer> tokenizer, Tokenizer::Load(options.model));
-  uint64_t number = 0;
-  for (std::string line; std::getline(std::cin, line);) {
-    ++number;
+  LineReader lines = LineReader::Stdin();
+  std::string line;
+  while (true) {
+    std::cout.flush();  // who writes a line and waits for its ids must get them
+    WEFT_TRY_ASSIGN(const bool more, lines.Next(line));
+    if (!more) break;
     if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
-    WEFT_TRY_ASSIGN(const std::string text, TextOfLine(line, number));
+    WEFT_TRY_ASSIGN(const std::string text, TextOfLine(line, lines.number()));
     std::cout << nlohmann::json(tokenizer->Encode(text, options.special)).dump() << '\n';
   }
   return OkStatus();

@@ -1,11 +1,10 @@
-#include <fstream>
 #include <limits>
 
 #include <nlohmann/json.hpp>
 
-#include "common/base/limits.h"
 #include "common/base/str.h"
 #include "common/data/token_rows.h"
+#include "common/formats/line_reader.h"
 
 namespace weft {
 namespace {
@@ -82,19 +81,16 @@ class BatchParser {
 
 Result<std::vector<FixedBatch>> ReadFixedBatches(const std::filesystem::path& path,
                                                  int64_t vocab_size) {
-  std::ifstream in(path);
-  std::error_code ignored;
-  if (!in || std::filesystem::is_directory(path, ignored)) {
-    return NotFound("[data] " + path.string() + ": is no file that can be read");
-  }
+  WEFT_TRY_ASSIGN(LineReader lines, LineReader::Open(path));
   std::vector<FixedBatch> batches;
-  uint64_t number = 0;
-  for (std::string line; std::getline(in, line);) {
-    ++number;
+  std::string line;
+  while (true) {
+    WEFT_TRY_ASSIGN(const bool more, lines.Next(line));
+    if (!more) break;
     if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
-    const BatchParser parser(Str(path.string(), ":", number), vocab_size);
+    const BatchParser parser(lines.where(), vocab_size);
     WEFT_TRY_ASSIGN(FixedBatch batch, parser.Run(line));
-    batch.line = number;
+    batch.line = lines.number();
     batches.push_back(std::move(batch));
   }
   if (batches.empty()) return InvalidArgument("[data] " + path.string() + ": holds no batch");

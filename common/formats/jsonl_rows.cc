@@ -2,15 +2,11 @@
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
-#include <cstdio>
-#include <cstring>
-#include <memory>
 
 #include <nlohmann/json.hpp>
 
 #include "common/base/check.h"
-#include "common/base/limits.h"
+#include "common/formats/line_reader.h"
 
 namespace weft {
 namespace {
@@ -122,29 +118,6 @@ void TakeOtherFields(const Json& json, Row& row) {
   }
 }
 
-struct CloseFile {
-  void operator()(std::FILE* file) const { std::fclose(file); }
-};
-using File = std::unique_ptr<std::FILE, CloseFile>;
-
-// Reads one line without its end into `line`. False at the end of the file.
-Result<bool> NextLine(std::FILE* file, const std::string& where, std::string& line) {
-  line.clear();
-  while (true) {
-    const int c = getc_unlocked(file);
-    if (c == '\n') return true;
-    if (c == EOF && std::ferror(file) != 0) {
-      return DataLoss(Str(where, "reading failed: ", std::strerror(errno)));
-    }
-    if (c == EOF) return !line.empty();
-    if (line.size() == limits::kJsonlLineBytesMax) {
-      return ResourceExhausted(
-          Str(where, "the line is longer than ", limits::kJsonlLineBytesMax, " bytes"));
-    }
-    line.push_back(static_cast<char>(c));
-  }
-}
-
 }  // namespace
 
 std::optional<std::string_view> Row::Field(std::string_view name) const {
@@ -195,22 +168,16 @@ Result<Row> ParseRow(std::string_view line, std::string_view file, uint64_t numb
 }
 
 Status ForEachRow(const std::filesystem::path& path, const std::function<bool(Row&&)>& take) {
-  std::error_code ignored;
-  if (std::filesystem::is_directory(path, ignored)) {
-    return InvalidArgument(Str("[data] ", path.string(), ": got a folder, wanted a JSONL file"));
-  }
-  const File file(std::fopen(path.c_str(), "rb"));
-  if (!file) return NotFound(Str("[data] ", path.string(), ": ", std::strerror(errno)));
+  WEFT_TRY_ASSIGN(LineReader lines, LineReader::Open(path));
   std::string line;
   uint64_t rows = 0;
-  for (uint64_t number = 1;; ++number) {
-    WEFT_TRY_ASSIGN(const bool more,
-                    NextLine(file.get(), Str("[data] ", path.string(), ":", number, ": "), line));
+  while (true) {
+    WEFT_TRY_ASSIGN(const bool more, lines.Next(line));
     if (!more) break;
     std::string_view text = line;
-    if (number == 1 && text.substr(0, 3) == "\xEF\xBB\xBF") text.remove_prefix(3);
+    if (lines.number() == 1 && text.substr(0, 3) == "\xEF\xBB\xBF") text.remove_prefix(3);
     if (text.find_first_not_of(" \t\r") == text.npos) continue;
-    WEFT_TRY_ASSIGN(Row row, ParseRow(text, path.string(), number));
+    WEFT_TRY_ASSIGN(Row row, ParseRow(text, path.string(), lines.number()));
     ++rows;
     if (!take(std::move(row))) return OkStatus();
   }

@@ -103,7 +103,7 @@ LedgerDb::~LedgerDb() = default;
 Result<std::unique_ptr<LedgerDb>> LedgerDb::OpenForWriting(const std::filesystem::path& file) {
   auto state = std::make_unique<State>();
   state->file = file;
-  WEFT_TRY(state->Guard("open", [&]() -> Status {
+  const auto open = [&]() -> Status {
     state->db.emplace(file.string(), SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE, kBusyTimeoutMs);
     WEFT_TRY(CheckIdentity(*state->db, file, /*may_be_empty=*/true));
     const int version = state->db->execAndGet("PRAGMA user_version").getInt();
@@ -122,7 +122,8 @@ Result<std::unique_ptr<LedgerDb>> LedgerDb::OpenForWriting(const std::filesystem
       transaction.commit();
     }
     return OkStatus();
-  }));
+  };
+  WEFT_TRY(state->Guard("open", open));
   return std::unique_ptr<LedgerDb>(new LedgerDb(std::move(state)));
 }
 

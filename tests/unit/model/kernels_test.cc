@@ -358,7 +358,9 @@ TEST(KernelsTest, GradientsOfNormWeightsEqualAutograds) {
     NormBackward(norm, x.detach(), stats, dy, dx, &grads);
     EXPECT_LT(Distance(dx, x.grad()), 1e-12);
     EXPECT_LT(Distance(grads.weight_E, w.grad()), 1e-12);
-    if (layer_norm) EXPECT_LT(Distance(grads.bias_E, b.grad()), 1e-12);
+    if (layer_norm) {
+      EXPECT_LT(Distance(grads.bias_E, b.grad()), 1e-12);
+    }
   }
 }
 

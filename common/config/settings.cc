@@ -182,7 +182,9 @@ void BindTraining(std::vector<Binding>& t, Settings& s) {
                OneOf({"shuffle", "file"})});
   t.push_back({"train", "long-rows", &l.long_rows, "Rows over max-len are cut there, or dropped.",
                OneOf({"cut", "drop"})});
-  t.push_back({"train", "dtype", &l.dtype, "Of the computation, whatever the stored type.",
+  t.push_back({"train", "dtype", &l.dtype,
+               "Of the computation, whatever the stored type; bfloat16 products run in float32 on "
+               "a CPU without matrix units for them.",
                OneOf({"float32", "bfloat16"})});
   t.push_back({"train", "gradient-checkpointing", &l.gradient_checkpointing,
                "Recompute activations in the backward pass: less memory, more time.", kAny});

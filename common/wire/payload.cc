@@ -159,6 +159,7 @@ Result<PayloadBuffer> PayloadBuffer::Make(uint64_t bytes) {
 void PayloadBuffer::Write(uint64_t offset, ByteSpan bytes) {
   WEFT_CHECK(offset <= size_ && bytes.size() <= size_ - offset, offset, " + ", bytes.size(), " of ",
              size_);
+  if (bytes.empty()) return;  // memcpy wants a place even for nothing
   std::memcpy(memory_.get() + offset, bytes.data(), bytes.size());
 }
 

@@ -89,6 +89,16 @@ Recompressed FromMatrix(const at::Tensor& M_OI,
 
 }  // namespace
 
+LowRank SideBySide(std::span<const LowRank> blocks) {
+  std::vector<at::Tensor> A_blocks;
+  std::vector<at::Tensor> B_blocks;
+  for (const LowRank& block : blocks) {
+    A_blocks.push_back(block.A_RI);
+    B_blocks.push_back(block.B_OR);
+  }
+  return {at::cat(A_blocks, 0), at::cat(B_blocks, 1)};
+}
+
 void LowRankSum::Add(const LowRank& factors, double coefficient) {
   WEFT_CHECK(factors.B_OR.size(0) == out_ && factors.A_RI.size(1) == in_ &&
                  factors.B_OR.size(1) == factors.A_RI.size(0),
@@ -126,14 +136,7 @@ LowRank LowRankSum::Stack() const {
     const auto options = at::TensorOptions().dtype(at::kDouble);
     return {at::zeros({0, in_}, options), at::zeros({out_, 0}, options)};
   }
-  if (blocks_.size() == 1) return blocks_.front();
-  std::vector<at::Tensor> A_blocks;
-  std::vector<at::Tensor> B_blocks;
-  for (const LowRank& block : blocks_) {
-    A_blocks.push_back(block.A_RI);
-    B_blocks.push_back(block.B_OR);
-  }
-  return {at::cat(A_blocks, 0), at::cat(B_blocks, 1)};
+  return blocks_.size() == 1 ? blocks_.front() : SideBySide(blocks_);
 }
 
 at::Tensor LowRankSum::Matrix() const {

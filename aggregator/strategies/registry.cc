@@ -22,14 +22,11 @@ Result<const Strategy*> FindStrategy(std::string_view name) {
 }
 
 Result<LowRank> UpdateSource::Stack(size_t site) const {
-  std::vector<at::Tensor> A_blocks;
-  std::vector<at::Tensor> B_blocks;
+  std::vector<LowRank> blocks(size());
   for (size_t k = 0; k < size(); ++k) {
-    WEFT_TRY_ASSIGN(const LowRank factors, Factors(k, site));
-    A_blocks.push_back(factors.A_RI);
-    B_blocks.push_back(factors.B_OR);
+    WEFT_TRY_ASSIGN(blocks[k], Factors(k, site));
   }
-  return LowRank{at::cat(A_blocks, 0), at::cat(B_blocks, 1)};
+  return SideBySide(blocks);
 }
 
 Result<std::vector<int64_t>> Strategy::RankPlan(const MergeInput&) const {

@@ -36,7 +36,7 @@ double Square(const at::Tensor& core) { return core.square().sum().item<double>(
 // √(part / whole), for squares; no distance from nothing to nothing.
 double Ratio(double part, double whole) { return part == 0 ? 0 : std::sqrt(part / whole); }
 
-// One site's updates, decoded once and stacked: rule and certificate both look at them, at views.
+// One site's updates, decoded once and stacked: rule and certificate both look at them.
 class SiteUpdates final : public UpdateSource {
  public:
   static Result<SiteUpdates> Of(const UpdateSource& all, size_t site) {
@@ -46,12 +46,7 @@ class SiteUpdates final : public UpdateSource {
       own.begins_.push_back(own.begins_.back() + factors.A_RI.size(0));
       own.blocks_.push_back(factors);
     }
-    std::vector<at::Tensor> A_blocks, B_blocks;
-    for (const LowRank& block : own.blocks_) {
-      A_blocks.push_back(block.A_RI);
-      B_blocks.push_back(block.B_OR);
-    }
-    own.stack_ = {at::cat(A_blocks, 0), at::cat(B_blocks, 1)};
+    own.stack_ = SideBySide(own.blocks_);
     return own;
   }
 

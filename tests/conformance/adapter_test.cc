@@ -10,6 +10,7 @@
 
 #include "common/adapters/peft_io.h"
 #include "common/codec/adapter_block.h"
+#include "tests/support/temp_folder.h"
 
 // Shape legend: R rank, I in, O out, N rows of input.
 
@@ -167,11 +168,9 @@ TEST_P(AdapterConformance, ProjectedFactorsKeepTheUpdateWhereTheMethodHasAProjec
 
 TEST_P(AdapterConformance, ExportToPeftKeepsTheUpdate) {
   const AdapterState state = Trained(method());
-  const std::filesystem::path folder = std::filesystem::path(::testing::TempDir()) /
-                                       (std::string("weft-export-") + std::string(method().name()));
-  ASSERT_TRUE(WritePeft(state, folder, {.base_model = "base"}).ok());
-  const Result<PeftFolder> read = ReadPeft(folder, kSites);
-  std::filesystem::remove_all(folder);
+  const testing::TempFolder folder;
+  ASSERT_TRUE(WritePeft(state, folder.path(), {.base_model = "base"}).ok());
+  const Result<PeftFolder> read = ReadPeft(folder.path(), kSites);
   ASSERT_TRUE(read.ok()) << read.status();
   const LowRankAdapter wanted = *Lower(state);
   const LowRankAdapter got = *Lower(read->state);

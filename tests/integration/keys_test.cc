@@ -90,7 +90,8 @@ double SecondsUntilLinked(const Federation& federation, const std::string& site)
 
 TEST(KeysTest, ARevokedClientIsCutAndAnAllowedOneLetInWithinFiveSeconds) {
   Federation federation;
-  // In the first chunk of its first update, so that the run cannot be over too soon.
+  // Held in the first chunk of its first update until it is cut, so that the run cannot be over
+  // too soon.
   federation.link("weaver").StallAfter(50'000);
   Everybody everybody(federation);
   ASSERT_TRUE(federation.link("weaver").WaitUntilReached()) << everybody.Logs();
@@ -98,11 +99,11 @@ TEST(KeysTest, ARevokedClientIsCutAndAnAllowedOneLetInWithinFiveSeconds) {
 
   ASSERT_TRUE(Succeeded(Execute("weft", {"keys", "revoke", "weaver", list[0], list[1]})));
   const Clock::time_point revoked = Clock::now();
-  federation.link("weaver").Resume();
   ASSERT_TRUE(
       everybody.aggregator->WaitForLine({"client gone", "client=weaver", "its key was revoked"}))
       << everybody.Logs();
   EXPECT_LT(SecondsSince(revoked), 5);
+  federation.link("weaver").Resume();
   EXPECT_EQ(everybody.clients["weaver"]->Wait(), 3) << everybody.Logs();
   EXPECT_NE(everybody.clients["weaver"]->log().find("or was revoked"), std::string::npos);
 

@@ -241,6 +241,16 @@ TEST(TidyTest, OnlySimKnowsThatSimulationExists) {
   }
 }
 
+// Tests run side by side, each in a process of its own.
+TEST(TidyTest, TestsShareNoFiles) {
+  const std::string shared = std::string("TempDir") + "()";
+  for (const File& file : Tests()) {
+    for (const std::string& line : file.lines) {
+      EXPECT_EQ(line.find(shared), std::string::npos) << file.path << ": use TempFolder";
+    }
+  }
+}
+
 TEST(TidyTest, TestsDoNotFallBehindTheSource) {
   const auto total = [](const std::vector<File>& files) {
     size_t lines = 0;

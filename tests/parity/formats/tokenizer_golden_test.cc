@@ -9,6 +9,7 @@
 
 #include "common/formats/tokenizer.h"
 #include "tests/support/paths.h"
+#include "tests/support/temp_folder.h"
 
 namespace weft {
 namespace {
@@ -36,12 +37,10 @@ class TokenizerGoldenTest : public ::testing::TestWithParam<Case> {
       GTEST_SKIP() << "no " << folder_ << ": set WEFT_SHARED_DIR";
     }
     if (GetParam().model_file) {
-      const fs::path copy = fs::path(::testing::TempDir()) / "weft_model_only" / GetParam().folder;
-      fs::create_directories(copy);
       for (const char* name : {"tokenizer.model", "tokenizer_config.json"}) {
-        fs::copy_file(folder_ / name, copy / name, fs::copy_options::overwrite_existing);
+        fs::copy_file(folder_ / name, copy_.path() / name);
       }
-      load_from_ = copy;
+      load_from_ = copy_.path();
     } else {
       load_from_ = folder_;
     }
@@ -53,6 +52,7 @@ class TokenizerGoldenTest : public ::testing::TestWithParam<Case> {
     ASSERT_GE(rows_.size(), 256u);
   }
 
+  testing::TempFolder copy_;
   fs::path folder_, load_from_;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::vector<nlohmann::json> rows_;

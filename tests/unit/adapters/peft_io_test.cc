@@ -9,6 +9,7 @@
 #include "common/formats/safetensors_writer.h"
 #include "common/tensor/dtype_map.h"
 #include "tests/support/paths.h"
+#include "tests/support/temp_folder.h"
 
 namespace weft {
 namespace {
@@ -18,15 +19,6 @@ using nlohmann::json;
 
 class PeftIoTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    folder_ = fs::path(::testing::TempDir()) /
-              (std::string("weft-peft-") +
-               ::testing::UnitTest::GetInstance()->current_test_info()->name());
-    fs::remove_all(folder_);
-    fs::create_directories(folder_);
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
   static json PlainConfig() {
     return {{"peft_type", "LORA"}, {"r", 2}, {"lora_alpha", 4}, {"target_modules", {"q_proj"}}};
   }
@@ -48,7 +40,8 @@ class PeftIoTest : public ::testing::Test {
     return read.ok() ? "" : read.status().message();
   }
 
-  fs::path folder_;
+  testing::TempFolder own_;
+  fs::path folder_ = own_.path();
   const std::string a_ = "base_model.model.layers.0.q_proj.lora_A.weight";
   const std::string b_ = "base_model.model.layers.0.q_proj.lora_B.weight";
   const std::vector<LinearSite> base_ = {{"layers.0.q_proj", 6, 8}};

@@ -9,6 +9,7 @@
 #include "common/codec/adapter_block.h"
 #include "common/crypto/digest.h"
 #include "tests/support/small_model.h"
+#include "tests/support/temp_folder.h"
 
 namespace weft {
 namespace {
@@ -19,15 +20,15 @@ class TrainWorkTest : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     at::set_num_threads(1);
-    folder_ = fs::path(::testing::TempDir()) / "weft-train-work-model";
-    ASSERT_TRUE(testing::WriteSmallModel(folder_).ok());
+    folder_ = std::make_unique<testing::TempFolder>();
+    ASSERT_TRUE(testing::WriteSmallModel(folder_->path()).ok());
   }
 
   void SetUp() override {
     Site::Parts parts;
     parts.client = {"harbour"};
-    parts.models = std::make_shared<ModelShelf>(folder_, at::Device(at::kCPU));
-    parts.tokenizer = Tokenizer::Load(folder_).value();
+    parts.models = std::make_shared<ModelShelf>(folder_->path(), at::Device(at::kCPU));
+    parts.tokenizer = Tokenizer::Load(folder_->path()).value();
     for (int i = 0; i < 6; ++i) {
       Row row;
       row.kind = RowKind::kPrompt;
@@ -62,12 +63,12 @@ class TrainWorkTest : public ::testing::Test {
     return TrainRound(*site_, job, control, [&](const std::string& text) { notice_ = text; });
   }
 
-  static fs::path folder_;
+  static std::unique_ptr<testing::TempFolder> folder_;
   std::unique_ptr<Site> site_;
   std::string notice_;
 };
 
-fs::path TrainWorkTest::folder_;
+std::unique_ptr<testing::TempFolder> TrainWorkTest::folder_;
 
 TEST_F(TrainWorkTest, UpdateDecodesToTheAdapterItsHeaderDescribes) {
   const TrainJob job = Job();

@@ -1,11 +1,11 @@
 #include "common/crypto/digest.h"
 
-#include <filesystem>
-#include <fstream>
 #include <string>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include "tests/support/temp_folder.h"
 
 namespace weft {
 namespace {
@@ -42,12 +42,10 @@ TEST(Sha256Test, StartsAnewAfterFinishing) {
 }
 
 TEST(Sha256Test, AFileHasTheDigestOfItsContent) {
-  const auto path = std::filesystem::path(::testing::TempDir()) / "weft_digest_test.bin";
+  const testing::TempFolder folder;
   std::string content(3 * 1024 * 1024 + 17, 'x');  // more than one reading block
   content[2 * 1024 * 1024] = 'y';
-  std::ofstream(path, std::ios::binary) << content;
-  const auto digest = Sha256File(path);
-  std::filesystem::remove(path);
+  const auto digest = Sha256File(folder.Write("file.bin", content));
   ASSERT_TRUE(digest.ok()) << digest.status();
   EXPECT_EQ(digest.value(), Sha256Hex(AsBytes(content)));
 }
@@ -66,16 +64,14 @@ TEST(Sha256Test, LengthsAroundTheBlockGiveTheDigestOfTheSamePieces) {
 }
 
 TEST(Sha256Test, FilesOfLengthsAroundTheReadingBlockAreReadWhole) {
-  const auto path = std::filesystem::path(::testing::TempDir()) / "weft_digest_edges.bin";
+  const testing::TempFolder folder;
   constexpr size_t kBlock = size_t{1} << 20;
   for (const size_t length : {size_t{0}, size_t{1}, kBlock - 1, kBlock, kBlock + 1, 2 * kBlock}) {
     const std::string content(length, 'e');
-    std::ofstream(path, std::ios::binary) << content;
-    const auto digest = Sha256File(path);
+    const auto digest = Sha256File(folder.Write("file.bin", content));
     ASSERT_TRUE(digest.ok()) << digest.status();
     EXPECT_EQ(*digest, Sha256Hex(AsBytes(content))) << length;
   }
-  std::filesystem::remove(path);
 }
 
 TEST(Sha256Test, AMovedDigestGoesOnWhereItWas) {
@@ -100,8 +96,9 @@ TEST(Sha256Test, AMissingFileAndAFolderAreNamed) {
   const auto missing = Sha256File("no/such/file.bin");
   EXPECT_EQ(missing.status().code(), Code::kNotFound);
   EXPECT_THAT(missing.status().message(), HasSubstr("no/such/file.bin"));
-  const auto folder = Sha256File(::testing::TempDir());
-  EXPECT_EQ(folder.status().code(), Code::kDataLoss) << folder.status();
+  const testing::TempFolder folder;
+  const auto digest = Sha256File(folder.path());
+  EXPECT_EQ(digest.status().code(), Code::kDataLoss) << digest.status();
 }
 
 }  // namespace

@@ -3,9 +3,10 @@
 #include "common/data/token_rows.h"
 
 #include <filesystem>
-#include <fstream>
 
 #include <gtest/gtest.h>
+
+#include "tests/support/temp_folder.h"
 
 namespace weft {
 namespace {
@@ -179,10 +180,10 @@ TEST_F(TokenRowsTest, WrongSettingsAreRefused) {
 class FixedBatchesTest : public ::testing::Test {
  protected:
   Result<std::vector<FixedBatch>> Read(const std::string& text) {
-    const fs::path path = fs::path(::testing::TempDir()) / "weft-batches.jsonl";
-    std::ofstream(path) << text;
-    return ReadFixedBatches(path, 10);
+    return ReadFixedBatches(folder_.Write("weft-batches.jsonl", text), 10);
   }
+
+  testing::TempFolder folder_;
 };
 
 TEST_F(FixedBatchesTest, SplitsIdsAndLabelsAreRead) {

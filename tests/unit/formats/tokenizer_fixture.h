@@ -13,6 +13,7 @@
 #include "common/formats/tokenizer.h"
 #include "common/formats/tokenizer/byte_level.h"
 #include "common/formats/tokenizer/json_view.h"
+#include "tests/support/temp_folder.h"
 
 namespace weft {
 
@@ -22,15 +23,6 @@ using Ids = std::vector<int32_t>;
 /// A folder of its own for each test, gone afterwards.
 class TokenizerFolderTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    const auto* info = ::testing::UnitTest::GetInstance()->current_test_info();
-    folder_ = std::filesystem::path(::testing::TempDir()) /
-              (std::string("weft_tokenizer_") + info->test_suite_name() + "_" + info->name());
-    std::filesystem::remove_all(folder_);
-    std::filesystem::create_directories(folder_);
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
   void Write(const std::string& name, const std::string& bytes) {
     std::ofstream(folder_ / name, std::ios::binary) << bytes;
   }
@@ -57,7 +49,8 @@ class TokenizerFolderTest : public ::testing::Test {
     return LoadError();
   }
 
-  std::filesystem::path folder_;
+  testing::TempFolder own_;
+  std::filesystem::path folder_ = own_.path();
 };
 
 inline std::string ByteText(std::string_view bytes) {

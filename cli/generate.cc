@@ -40,7 +40,7 @@ Result<std::vector<int64_t>> PromptIds(const Options& options, const Tokenizer& 
 }
 
 Status Run(const Options& options) {
-  WEFT_TRY_ASSIGN(const LoadedModel loaded, LoadForCommand(options.model));
+  WEFT_TRY_ASSIGN(const LoadedModel loaded, LoadForCommand(options.model, true));
   WEFT_TRY_ASSIGN(const std::vector<int64_t> prompt, PromptIds(options, *loaded.tokenizer));
   GenerateOptions generate = options.generate;
   std::vector<int64_t> stops = loaded.model->config().eos_ids;

@@ -27,8 +27,8 @@ void AddChatOptions(CLI::App& app, ChatOptions& options) {
       ->check(CLI::IsMember(ChatTemplate::Names()));
 }
 
-Result<LoadedModel> LoadForCommand(const ModelOptions& options) {
-  LoadOptions load;
+Result<LoadedModel> LoadForCommand(const ModelOptions& options, bool token_by_token) {
+  LoadOptions load{.token_by_token = token_by_token};
   WEFT_TRY_ASSIGN(load.device, ParseDevice(options.device));
   WEFT_TRY_ASSIGN(load.dtype, ParseComputeType(options.dtype));
   if (options.threads > 0) at::set_num_threads(options.threads);

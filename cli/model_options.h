@@ -39,6 +39,7 @@ struct LoadedModel {
 };
 
 /// Sets torch's threads, reads model and tokenizer (which must fit each other) and the adapter.
-[[nodiscard]] Result<LoadedModel> LoadForCommand(const ModelOptions& options);
+[[nodiscard]] Result<LoadedModel> LoadForCommand(const ModelOptions& options,
+                                                 bool token_by_token = false);
 
 }  // namespace weft::cli

@@ -183,8 +183,8 @@ void BindTraining(std::vector<Binding>& t, Settings& s) {
   t.push_back({"train", "long-rows", &l.long_rows, "Rows over max-len are cut there, or dropped.",
                OneOf({"cut", "drop"})});
   t.push_back({"train", "dtype", &l.dtype,
-               "Of the computation, whatever the stored type; bfloat16 products run in float32 on "
-               "a CPU without matrix units for them.",
+               "Of the computation, whatever the stored type; on a CPU without matrix units for "
+               "bfloat16 its matrices are held and multiplied in float32.",
                OneOf({"float32", "bfloat16"})});
   t.push_back({"train", "gradient-checkpointing", &l.gradient_checkpointing,
                "Recompute activations in the backward pass: less memory, more time.", kAny});

@@ -137,7 +137,8 @@ at::Tensor Decoder::Hidden(const PassContext& pass, const BoundAdapters& bound,
 at::Tensor Decoder::HeadLogits(const at::Tensor& h_LE) const {
   at::Tensor stats;
   const at::Tensor n_LE = NormForward(NormOf(weights_.final_norm, config_.norm_eps), h_LE, &stats);
-  return n_LE.mm(weights_.head_VE.t()).to(at::kFloat);
+  const at::ScalarType type = ProductType(n_LE, weights_.head_VE);
+  return n_LE.to(type).mm(weights_.head_VE.to(type).t()).to(at::kFloat);
 }
 
 at::Tensor Decoder::Logits(const PackedBatch& batch, const AdapterBinding& adapters) const {

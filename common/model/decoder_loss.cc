@@ -26,7 +26,7 @@ HeadResult HeadLoss(const Decoder& model, const PassContext& pass, const at::Ten
   const DecoderWeights& weights = model.weights();
   const Norm norm = NormOf(weights.final_norm, model.config().norm_eps);
   at::Tensor stats_LS;
-  const at::ScalarType type = ProductType(h_LE);
+  const at::ScalarType type = ProductType(h_LE, weights.head_VE);
   const at::Tensor n_LE = NormForward(norm, h_LE, &stats_LS).to(type);
   const at::Tensor head_VE = weights.head_VE.to(type);
   const int64_t count = h_LE.size(0);

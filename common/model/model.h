@@ -23,6 +23,9 @@ struct LoadOptions {
   at::ScalarType dtype = at::kFloat;  // of the computation, whatever the stored type
   at::Device device = at::Device(at::kCPU);
   bool trainable = false;  // full fine-tuning: float32 copies of the weights that take gradients
+  /// The model will be fed one token at a time (generation). If not, and where float32 products are
+  /// the faster ones (see WidensProducts), a bfloat16 model's matrices are widened while loading.
+  bool token_by_token = false;
   /// Where the folder has no weights file: random ones (normal, initializer_range) from this seed.
   /// A weights file that exists is always read.
   std::optional<uint64_t> init_seed = std::nullopt;

@@ -167,8 +167,7 @@ void WeightGradients(const ProjectionGroup& group, const at::Tensor& x_NI, const
 
 }  // namespace
 
-at::ScalarType ProductType(const at::Tensor& x_NI) {
-  constexpr int64_t kFewRows = 32;
+bool WidensProducts(at::ScalarType type, at::Device device) {
   static const bool has_units = [] {
 #if defined(__x86_64__)
     const auto capabilities = at::cpu::get_cpu_capabilities();
@@ -178,14 +177,20 @@ at::ScalarType ProductType(const at::Tensor& x_NI) {
     return true;
 #endif
   }();
-  const bool widened = x_NI.scalar_type() == at::kBFloat16 && x_NI.is_cpu() && !has_units &&
-                       x_NI.size(0) >= kFewRows;
+  return type == at::kBFloat16 && device.is_cpu() && !has_units;
+}
+
+at::ScalarType ProductType(const at::Tensor& x_NI, const at::Tensor& w_OI) {
+  constexpr int64_t kFewRows = 32;
+  if (w_OI.scalar_type() == at::kFloat) return at::kFloat;
+  const bool widened =
+      x_NI.size(0) >= kFewRows && WidensProducts(x_NI.scalar_type(), x_NI.device());
   return widened ? at::kFloat : x_NI.scalar_type();
 }
 
 at::Tensor ProjectForward(const ProjectionGroup& group, const BoundGroup& given,
                           const at::Tensor& x_NI, const at::Tensor& base_NO, at::Tensor* z_NR) {
-  const at::ScalarType type = ProductType(x_NI);
+  const at::ScalarType type = ProductType(x_NI, group.pieces[0].w_OI);
   const at::Tensor own_NI = x_NI.to(type);
   at::Tensor y_NO;
   if (group.pieces.size() == 1) {
@@ -216,7 +221,7 @@ at::Tensor ProjectForward(const ProjectionGroup& group, const BoundGroup& given,
 
 at::Tensor ProjectInputGradient(const ProjectionGroup& group, const BoundGroup& given,
                                 const at::Tensor& dy_NO, bool want_dx, at::Tensor* dz_NR) {
-  const at::ScalarType type = ProductType(dy_NO);
+  const at::ScalarType type = ProductType(dy_NO, group.pieces[0].w_OI);
   const at::Tensor own_NO = dy_NO.to(type);
   const BoundGroup bound = given.As(type);
   if (!bound.empty()) *dz_NR = own_NO.mm(bound.B_OR);
@@ -242,7 +247,7 @@ void ProjectParameterGradients(const ProjectionGroup& group, const BoundGroup& b
                                GradientSlots& gradients) {
   if (bound.trains()) {
     // A x and its gradient are kept in the type of the products.
-    const at::ScalarType type = ProductType(dy_NO);
+    const at::ScalarType type = ProductType(dy_NO, group.pieces[0].w_OI);
     GradientsOfA(bound, saved.x_NI.to(type), dz_NR, gradients);
     GradientsOfB(group, bound, saved.z_NR, dy_NO.to(type), gradients);
   }

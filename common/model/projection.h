@@ -59,12 +59,16 @@ struct SiteFactors {
   uint64_t dropout_stream = 0;
 };
 
-/// The type in which the products of a frozen weight with x run: x's own, but float32 for bfloat16
-/// on a CPU without matrix units for it (AMX, or Arm's), where a float32 product of the same size
-/// is faster: twice on a Sapphire Rapids whose AMX the hypervisor hides. Inputs are widened,
-/// results rounded once. A few rows stay as they are: widening the weight would cost more than the
-/// product.
-[[nodiscard]] at::ScalarType ProductType(const at::Tensor& x_NI);
+/// Do products of matrices of this type run in float32? Those of bfloat16 do on a CPU without
+/// matrix units for it (AMX, or Arm's), where a float32 product of the same size is faster: twice
+/// on a Sapphire Rapids whose AMX the hypervisor hides.
+[[nodiscard]] bool WidensProducts(at::ScalarType type, at::Device device);
+
+/// The type in which the product of x with a frozen weight runs: x's own, or float32 where the
+/// weight was widened while loading or products are widened. Inputs are widened, results rounded
+/// once. A few rows on a weight that was not widened stay as they are: widening it would cost more
+/// than the product.
+[[nodiscard]] at::ScalarType ProductType(const at::Tensor& x_NI, const at::Tensor& w_OI);
 
 /// Lays the adapters of a group side by side; `by_part` has one list per part.
 [[nodiscard]] BoundGroup BindGroup(const ProjectionGroup& group,

@@ -9,6 +9,7 @@
 #include "common/base/random.h"
 #include "common/formats/model_layout.h"
 #include "common/formats/safetensors.h"
+#include "common/model/projection.h"
 
 namespace weft {
 namespace {
@@ -68,7 +69,12 @@ class Loader {
  public:
   Loader(const ModelConfig& config, const LoadOptions& options,
          std::optional<SafetensorsFolder> folder)
-      : config_(config), options_(options), folder_(std::move(folder)) {
+      : config_(config),
+        options_(options),
+        matrix_type_(!options.token_by_token && WidensProducts(options.dtype, options.device)
+                         ? at::kFloat
+                         : options.dtype),
+        folder_(std::move(folder)) {
     for (const ExpectedTensor& expected : ExpectedTensors(config)) {
       shapes_.emplace(expected.name, expected.shape);
     }
@@ -87,7 +93,7 @@ class Loader {
 
   bool Has(const std::string& name) const { return shapes_.count(name) != 0; }
   Source Open(const std::string& name) const;
-  at::Tensor Single(const std::string& name, int64_t* slot);
+  at::Tensor Single(const std::string& name, at::ScalarType type, int64_t* slot);
   NormWeights Norm(const std::string& path);
   ProjectionGroup Group(const std::string& layer, const std::vector<std::string>& modules);
   void AddPieces(const std::vector<Source>& sources, const std::vector<std::string>& names,
@@ -96,12 +102,13 @@ class Loader {
                  ProjectionGroup* group);
   LayerWeights Layer(int64_t index);
   int64_t Publish(const std::string& name, const at::Tensor& value);
-  at::Tensor Empty(at::IntArrayRef shape) const {
-    return at::empty(shape, at::TensorOptions().dtype(options_.dtype).device(options_.device));
+  at::Tensor Empty(at::IntArrayRef shape, at::ScalarType type) const {
+    return at::empty(shape, at::TensorOptions().dtype(type).device(options_.device));
   }
 
   const ModelConfig& config_;
   const LoadOptions& options_;
+  const at::ScalarType matrix_type_;  // of what products are taken with
   std::optional<SafetensorsFolder> folder_;
   std::unordered_map<std::string, std::vector<int64_t>> shapes_;
   std::unordered_map<std::string, size_t> site_index_;
@@ -134,12 +141,12 @@ int64_t Loader::Publish(const std::string& name, const at::Tensor& value) {
   return static_cast<int64_t>(weights_.trainable.size()) - 1;
 }
 
-at::Tensor Loader::Single(const std::string& name, int64_t* slot) {
+at::Tensor Loader::Single(const std::string& name, at::ScalarType type, int64_t* slot) {
   const Source source = Open(name);
   at::Tensor value = source.value;
-  if (!source.shareable) {
-    value = Empty(source.value.sizes());
-    value.copy_(source.value);
+  if (!source.shareable || type != options_.dtype) {
+    value = Empty(source.value.sizes(), type);
+    value.copy_(source.value.to(options_.dtype));
   }
   *slot = Publish(name, value);
   return value;
@@ -147,8 +154,8 @@ at::Tensor Loader::Single(const std::string& name, int64_t* slot) {
 
 NormWeights Loader::Norm(const std::string& path) {
   NormWeights norm;
-  norm.weight_E = Single(path + ".weight", &norm.weight_slot);
-  if (Has(path + ".bias")) norm.bias_E = Single(path + ".bias", &norm.bias_slot);
+  norm.weight_E = Single(path + ".weight", options_.dtype, &norm.weight_slot);
+  if (Has(path + ".bias")) norm.bias_E = Single(path + ".bias", options_.dtype, &norm.bias_slot);
   return norm;
 }
 
@@ -156,7 +163,7 @@ NormWeights Loader::Norm(const std::string& path) {
 // converted or are small, they are copied side by side; large ones stay separate products.
 void Loader::AddPieces(const std::vector<Source>& sources, const std::vector<std::string>& names,
                        ProjectionGroup* group) {
-  bool shareable = true, adjacent = true;
+  bool shareable = matrix_type_ == options_.dtype, adjacent = true;
   for (size_t i = 0; i < sources.size(); ++i) {
     shareable = shareable && sources[i].shareable;
     if (i > 0 && adjacent && sources[i].stored != nullptr) {
@@ -175,7 +182,7 @@ void Loader::AddPieces(const std::vector<Source>& sources, const std::vector<std
   }
   at::Tensor whole_OI;
   if (copy) {
-    whole_OI = Empty({group->out, group->in});
+    whole_OI = Empty({group->out, group->in}, matrix_type_);
   } else {
     whole_OI = at::from_blob(
         sources[0].value.data_ptr(), {group->out, group->in},
@@ -183,7 +190,7 @@ void Loader::AddPieces(const std::vector<Source>& sources, const std::vector<std
   }
   for (size_t i = 0; i < sources.size(); ++i) {
     const at::Tensor rows = whole_OI.narrow(0, group->parts[i].begin, group->parts[i].size);
-    if (copy) rows.copy_(sources[i].value);
+    if (copy) rows.copy_(sources[i].value.to(options_.dtype));
     group->parts[i].weight_slot = Publish(names[i], rows);
   }
   group->pieces.push_back({whole_OI, 0});
@@ -192,7 +199,7 @@ void Loader::AddPieces(const std::vector<Source>& sources, const std::vector<std
 void Loader::AddBiases(const std::string& layer, const std::vector<std::string>& modules,
                        ProjectionGroup* group) {
   if (!Has(layer + modules[0] + ".bias")) return;
-  group->bias_O = Empty({group->out});
+  group->bias_O = Empty({group->out}, options_.dtype);
   for (size_t i = 0; i < modules.size(); ++i) {
     const std::string name = layer + modules[i] + ".bias";
     const at::Tensor part = group->bias_O.narrow(0, group->parts[i].begin, group->parts[i].size);
@@ -222,7 +229,7 @@ ProjectionGroup Loader::Group(const std::string& layer, const std::vector<std::s
   }
   if (transposed) {
     WEFT_CHECK(modules.size() == 1);
-    const at::Tensor value_IO = Single(names[0], &group.parts[0].weight_slot);
+    const at::Tensor value_IO = Single(names[0], matrix_type_, &group.parts[0].weight_slot);
     group.pieces.push_back({value_IO.t(), 0});
   } else {
     AddPieces(sources, names, &group);
@@ -247,8 +254,8 @@ LayerWeights Loader::Layer(int64_t index) {
   layer.norm1 = Norm(path + "input_layernorm");
   layer.qkv = Group(path, {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"});
   if (config_.qk_norm) {
-    layer.q_norm_D = Single(path + "self_attn.q_norm.weight", &layer.q_norm_slot);
-    layer.k_norm_D = Single(path + "self_attn.k_norm.weight", &layer.k_norm_slot);
+    layer.q_norm_D = Single(path + "self_attn.q_norm.weight", options_.dtype, &layer.q_norm_slot);
+    layer.k_norm_D = Single(path + "self_attn.k_norm.weight", options_.dtype, &layer.k_norm_slot);
   }
   layer.o = Group(path, {"self_attn.o_proj"});
   layer.norm2 = Norm(path + "post_attention_layernorm");
@@ -259,16 +266,21 @@ LayerWeights Loader::Layer(int64_t index) {
 
 DecoderWeights Loader::Load() {
   const bool gpt2 = config_.family == ModelFamily::kGpt2;
-  weights_.embed_VE =
-      Single(gpt2 ? "transformer.wte.weight" : "model.embed_tokens.weight", &weights_.embed_slot);
-  if (gpt2) weights_.positions_PE = Single("transformer.wpe.weight", &weights_.positions_slot);
+  const std::string embedding = gpt2 ? "transformer.wte.weight" : "model.embed_tokens.weight";
+  weights_.embed_VE = Single(embedding, options_.dtype, &weights_.embed_slot);
+  if (gpt2) {
+    weights_.positions_PE =
+        Single("transformer.wpe.weight", options_.dtype, &weights_.positions_slot);
+  }
   for (int64_t i = 0; i < config_.num_layers; ++i) weights_.layers.push_back(Layer(i));
   weights_.final_norm = Norm(gpt2 ? "transformer.ln_f" : "model.norm");
   if (config_.tie_word_embeddings) {
-    weights_.head_VE = weights_.embed_VE;
+    weights_.head_VE = weights_.embed_VE.to(matrix_type_);
     weights_.head_slot = weights_.embed_slot;
+    if (matrix_type_ != options_.dtype)
+      weights_.named.push_back({"lm_head.weight", weights_.head_VE});
   } else {
-    weights_.head_VE = Single("lm_head.weight", &weights_.head_slot);
+    weights_.head_VE = Single("lm_head.weight", matrix_type_, &weights_.head_slot);
   }
   return std::move(weights_);
 }

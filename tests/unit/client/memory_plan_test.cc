@@ -22,7 +22,7 @@ TEST_F(MemoryPlanTest, TheBaseIsTheModelsOwnTensors) {
   int64_t bytes = 0;
   for (const NamedTensor& weight : model_->AllWeights()) bytes += 4 * weight.value.numel();
   EXPECT_EQ(Plan({}, kRoomy).base_bytes, bytes);
-  const auto half = LoadModel({.dtype = at::kBFloat16});
+  const auto half = LoadModel({.dtype = at::kBFloat16, .token_by_token = true});
   EXPECT_EQ(PlanMemory(*half, {}, kRoomy).base_bytes, bytes / 2);
 }
 
@@ -78,7 +78,7 @@ TEST_F(MemoryPlanTest, ActivationsGrowWithRowsTokensAndPrecisionAndShrinkWithChe
   longer.longest_row *= 2;
   EXPECT_EQ(Plan({}, longer).activation_bytes() - plain.fixed_bytes,
             2 * (plain.activation_bytes() - plain.fixed_bytes));
-  const auto half = LoadModel({.dtype = at::kBFloat16});
+  const auto half = LoadModel({.dtype = at::kBFloat16, .token_by_token = true});
   EXPECT_EQ(2 * PlanMemory(*half, {}, kRoomy).bytes_per_token, plain.bytes_per_token);
   LocalTraining checkpointing;
   checkpointing.gradient_checkpointing = true;

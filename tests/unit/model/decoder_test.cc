@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "common/model/kernels.h"
+#include "common/model/projection.h"
 #include "tests/unit/model/tiny_model.h"
 
 namespace weft {
@@ -159,6 +160,28 @@ TEST_P(DecoderTest, Bfloat16IsCloseToFloat32) {
   }());
   EXPECT_EQ(b.scalar_type(), at::kFloat);
   EXPECT_LT(((a - b).norm() / a.norm()).item<double>(), 0.1);
+}
+
+// Where the CPU has no units for bfloat16 a model fed many tokens widens its matrices once, one fed
+// token by token does so for each large product: the same arithmetic.
+TEST_P(DecoderTest, MatricesWidenedWhileLoadingChangeNoBit) {
+  const PackedBatch batch = TinyBatch({60, 60});  // enough labels for the head as well
+  const auto model = TinyModel(GetParam(), {.dtype = at::kBFloat16});
+  const auto sparing = TinyModel(GetParam(), {.dtype = at::kBFloat16, .token_by_token = true});
+  const bool widens = WidensProducts(at::kBFloat16, at::kCPU);
+  const auto has_matrix_of = [](const Model& m, at::ScalarType type) {
+    const std::vector<NamedTensor> weights = m.AllWeights();
+    return std::any_of(weights.begin(), weights.end(), [&](const NamedTensor& weight) {
+      return weight.value.dim() == 2 && weight.value.scalar_type() == type;
+    });
+  };
+  EXPECT_EQ(has_matrix_of(*model, at::kFloat), widens);
+  EXPECT_FALSE(has_matrix_of(*sparing, at::kFloat));
+  const AdapterBinding adapters = TinyAdapters(*model, at::kFloat);
+  EXPECT_EQ(Loss(*model, batch, adapters), Loss(*sparing, batch, adapters));
+  const std::vector<at::Tensor> a = GradientsOf(*model, batch, adapters);
+  const std::vector<at::Tensor> b = GradientsOf(*sparing, batch, adapters);
+  for (size_t i = 0; i < a.size(); ++i) EXPECT_TRUE(at::equal(a[i], b[i])) << i;
 }
 
 TEST_P(DecoderTest, FusedAndGenericKernelsGiveTheSameTraining) {

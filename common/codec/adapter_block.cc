@@ -3,7 +3,6 @@
 #include "common/base/str.h"
 #include "common/codec/layout.h"
 #include "common/codec/precision.h"
-#include "common/crypto/digest.h"
 #include "common/tensor/guard.h"
 
 namespace weft {
@@ -20,15 +19,34 @@ Result<std::vector<BlockTensor>> EncodeTensors(const std::vector<NamedTensor>& t
   return encoded;
 }
 
+template <typename DecodeOne>
 Result<std::vector<NamedTensor>> DecodeTensors(const std::vector<BlockTensor>& tensors,
-                                               const Codec& codec, at::Device device) {
+                                               const DecodeOne& decode) {
   std::vector<NamedTensor> decoded;
   decoded.reserve(tensors.size());
   for (const BlockTensor& tensor : tensors) {
-    WEFT_TRY_ASSIGN(const at::Tensor value, codec.Decode(tensor));
-    decoded.push_back({tensor.name, value.to(device)});
+    WEFT_TRY_ASSIGN(at::Tensor value, decode(tensor));
+    decoded.push_back({tensor.name, std::move(value)});
   }
   return decoded;
+}
+
+template <typename DecodeOne>
+Result<AdapterState> DecodeSection(const BlockSection& section, const DecodeOne& decode) {
+  return Guarded("[codec]", [&]() -> Result<AdapterState> {
+    AdapterState state;
+    state.spec = section.spec;
+    state.sites.reserve(section.sites.size());
+    for (const BlockSite& site : section.sites) {
+      Result<std::vector<NamedTensor>> tensors = DecodeTensors(site.tensors, decode);
+      if (!tensors.ok()) return tensors.status().Within(Str("[codec] site ", site.site.path));
+      state.sites.push_back({site.site, std::move(tensors).value()});
+    }
+    Result<std::vector<NamedTensor>> dense = DecodeTensors(section.dense, decode);
+    if (!dense.ok()) return dense.status().Within("[codec] dense");
+    state.dense = std::move(dense).value();
+    return state;
+  });
 }
 
 Result<std::optional<AdapterState>> DecodePart(const TensorBlock& block, const char* role,
@@ -65,20 +83,14 @@ Result<BlockSection> EncodeAdapter(const AdapterState& state, std::string_view r
 
 Result<AdapterState> DecodeAdapter(const BlockSection& section, const Codec& codec,
                                    at::Device device) {
-  return Guarded("[codec]", [&]() -> Result<AdapterState> {
-    AdapterState state;
-    state.spec = section.spec;
-    state.sites.reserve(section.sites.size());
-    for (const BlockSite& site : section.sites) {
-      Result<std::vector<NamedTensor>> tensors = DecodeTensors(site.tensors, codec, device);
-      if (!tensors.ok()) return tensors.status().Within(Str("[codec] site ", site.site.path));
-      state.sites.push_back({site.site, std::move(tensors).value()});
-    }
-    Result<std::vector<NamedTensor>> dense = DecodeTensors(section.dense, codec, device);
-    if (!dense.ok()) return dense.status().Within("[codec] dense");
-    state.dense = std::move(dense).value();
-    return state;
+  return DecodeSection(section, [&](const BlockTensor& tensor) -> Result<at::Tensor> {
+    WEFT_TRY_ASSIGN(const at::Tensor value, codec.Decode(tensor));
+    return value.to(device);
   });
+}
+
+Result<AdapterState> ViewAdapter(const BlockSection& section, const Codec& codec) {
+  return DecodeSection(section, [&](const BlockTensor& tensor) { return codec.View(tensor); });
 }
 
 Result<Blob> EncodeBundle(const AdapterBundle& bundle, const Codec& codec) {
@@ -109,7 +121,7 @@ Result<std::string> AdapterSha256(const AdapterState& state) {
   TensorBlock block;
   WEFT_TRY_ASSIGN(BlockSection section, EncodeAdapter(state, kAdapterRole, Float32Codec()));
   block.sections.push_back(std::move(section));
-  return Sha256Hex(EncodeTensorBlock(block).span());
+  return TensorBlockSha256(block);
 }
 
 }  // namespace weft

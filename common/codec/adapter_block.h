@@ -24,6 +24,9 @@ inline constexpr char kFrozenRole[] = "frozen";    // what is applied beside it,
 [[nodiscard]] Result<AdapterState> DecodeAdapter(const BlockSection& section, const Codec& codec,
                                                  at::Device device);
 
+/// Float32 tensors on the CPU, for reading only: they may look at the section's bytes.
+[[nodiscard]] Result<AdapterState> ViewAdapter(const BlockSection& section, const Codec& codec);
+
 /// What a client is sent for a round: either part may be absent (then the client starts from a
 /// fresh adapter of the plan's spec and seed, or has nothing frozen).
 struct AdapterBundle {

@@ -23,8 +23,11 @@ class Codec {
   /// Any floating tensor on any device. kInvalidArgument if a value is not finite, or is not
   /// finite any more once it is stored.
   [[nodiscard]] virtual Result<BlockTensor> Encode(const NamedTensor& tensor) const = 0;
-  /// Float32 on the CPU, in memory of its own. A tensor of another element type is refused.
-  [[nodiscard]] virtual Result<at::Tensor> Decode(const BlockTensor& tensor) const = 0;
+  /// Float32 on the CPU, for reading only: where float32 is what is stored, it looks at the stored
+  /// bytes and keeps them alive. A tensor of another element type is refused.
+  [[nodiscard]] virtual Result<at::Tensor> View(const BlockTensor& tensor) const = 0;
+  /// The same in memory of its own.
+  [[nodiscard]] Result<at::Tensor> Decode(const BlockTensor& tensor) const;
 };
 
 /// Every codec there is, in a fixed order.

@@ -1,9 +1,9 @@
 #include "common/codec/precision.h"
 
 #include <bit>
-#include <cstring>
 
 #include "common/base/str.h"
+#include "common/tensor/dtype_map.h"
 
 namespace weft {
 namespace {
@@ -26,35 +26,31 @@ class PrecisionCodec : public Codec {
 
   Result<BlockTensor> Encode(const NamedTensor& tensor) const override {
     const at::Tensor stored = tensor.value.detach().to(at::kCPU, scalar_).contiguous();
-    if (!at::isfinite(stored).all().item<bool>()) {
-      const bool was_finite = at::isfinite(tensor.value.detach()).all().item<bool>();
-      return InvalidArgument(
-          was_finite ? Str("tensor ", tensor.name, " ", ShapeText(stored.sizes()),
-                           ": a value does not fit ", name_,
-                           dtype_ == DType::kFloat16 ? "; use codec bfloat16 or float32" : "")
-                     : Str("tensor ", tensor.name, " ", ShapeText(stored.sizes()),
-                           ": a value is NaN or infinite"));
-    }
     auto owner = std::make_shared<const at::Tensor>(stored);
     const ByteSpan bytes(static_cast<const std::byte*>(owner->const_data_ptr()), owner->nbytes());
-    return BlockTensor{tensor.name, dtype_, stored.sizes().vec(), Blob::Share(bytes, owner)};
+    BlockTensor encoded{tensor.name, dtype_, stored.sizes().vec(), Blob::Share(bytes, owner)};
+    if (IsFinite(encoded)) return encoded;
+    const bool was_finite = at::isfinite(tensor.value.detach()).all().item<bool>();
+    return InvalidArgument(
+        was_finite
+            ? Str("tensor ", tensor.name, " ", ShapeText(stored.sizes()), ": a value does not fit ",
+                  name_, dtype_ == DType::kFloat16 ? "; use codec bfloat16 or float32" : "")
+            : Str("tensor ", tensor.name, " ", ShapeText(stored.sizes()),
+                  ": a value is NaN or infinite"));
   }
 
-  Result<at::Tensor> Decode(const BlockTensor& tensor) const override {
+  Result<at::Tensor> View(const BlockTensor& tensor) const override {
     if (tensor.dtype != dtype_) {
       return InvalidArgument(Str("tensor ", tensor.name, " is ", DTypeName(tensor.dtype),
                                  ", codec ", name_, " stores ", DTypeName(dtype_)));
     }
-    at::Tensor stored = at::empty(tensor.shape, at::TensorOptions().dtype(scalar_));
-    if (stored.nbytes() != tensor.bytes.size()) {
+    const auto wanted =
+        static_cast<uint64_t>(c10::multiply_integers(tensor.shape)) * c10::elementSize(scalar_);
+    if (wanted != tensor.bytes.size()) {
       return InvalidArgument(Str("tensor ", tensor.name, " ", ShapeText(tensor.shape), " has ",
-                                 tensor.bytes.size(), " bytes, its shape says ", stored.nbytes()));
+                                 tensor.bytes.size(), " bytes, its shape says ", wanted));
     }
-    // Copied, not viewed: the bytes may be a read-only mapping, and training writes into tensors.
-    if (!tensor.bytes.empty()) {
-      std::memcpy(stored.mutable_data_ptr(), tensor.bytes.data(), tensor.bytes.size());
-    }
-    return stored.to(at::kFloat);
+    return TensorOver(tensor.bytes, dtype_, tensor.shape).to(at::kFloat);
   }
 
  private:

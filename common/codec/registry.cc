@@ -8,6 +8,11 @@
 
 namespace weft {
 
+Result<at::Tensor> Codec::Decode(const BlockTensor& tensor) const {
+  WEFT_TRY_ASSIGN(const at::Tensor view, View(tensor));
+  return view.const_data_ptr() == tensor.bytes.data() ? view.clone() : view;
+}
+
 std::span<const Codec* const> CodecRegistry() {
   static const std::array codecs = {&Float32Codec(), &Float16Codec(), &BFloat16Codec()};
   return codecs;

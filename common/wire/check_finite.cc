@@ -1,4 +1,4 @@
-// The one look at the values that a peer sent: no NaN, no infinity. It runs at the speed of memory.
+// The one look at the values that came or that leave: no NaN, no infinity.
 
 #include <array>
 #include <cstring>
@@ -34,6 +34,19 @@ bool AllFinite(ByteSpan bytes, Word exponent) {
   return true;
 }
 
+Status CheckTensors(const std::vector<BlockTensor>& tensors, const std::string& section,
+                    const std::string& owner) {
+  for (const BlockTensor& tensor : tensors) {
+    if (!IsFinite(tensor)) {
+      return InvalidArgument(Str("[tensor-block] ", section, " ", owner, " ", tensor.name,
+                                 ": got NaN or an infinity, wanted finite values"));
+    }
+  }
+  return OkStatus();
+}
+
+}  // namespace
+
 bool IsFinite(const BlockTensor& tensor) {
   switch (tensor.dtype) {
     case DType::kFloat64:
@@ -48,19 +61,6 @@ bool IsFinite(const BlockTensor& tensor) {
       return true;  // integers have neither
   }
 }
-
-Status CheckTensors(const std::vector<BlockTensor>& tensors, const std::string& section,
-                    const std::string& owner) {
-  for (const BlockTensor& tensor : tensors) {
-    if (!IsFinite(tensor)) {
-      return InvalidArgument(Str("[tensor-block] ", section, " ", owner, " ", tensor.name,
-                                 ": got NaN or an infinity, wanted finite values"));
-    }
-  }
-  return OkStatus();
-}
-
-}  // namespace
 
 Status CheckFinite(const TensorBlock& block) {
   for (const BlockSection& section : block.sections) {

@@ -1,5 +1,6 @@
 #include "common/wire/tensor_block.h"
 
+#include <array>
 #include <cstring>
 #include <memory>
 #include <new>
@@ -11,6 +12,7 @@
 
 #include "common/base/limits.h"
 #include "common/base/str.h"
+#include "common/crypto/digest.h"
 #include "common/wire/spec_codec.h"
 
 namespace weft {
@@ -125,6 +127,42 @@ uint64_t GetLittleEndian(const std::byte* in, size_t bytes) {
   return value;
 }
 
+// A block's bytes, one piece after the other.
+class Pieces {
+ public:
+  explicit Pieces(const TensorBlock& block) {
+    const kj::Array<capnp::word> manifest = CanonicalManifest(block, layout_);
+    const size_t segment_bytes = manifest.size() * sizeof(capnp::word);
+    const size_t manifest_bytes = segment_bytes + sizeof(uint64_t);  // with the segment table
+    WEFT_CHECK(manifest_bytes <= limits::kManifestBytesMax, "a manifest of ", manifest_bytes,
+               " bytes");
+    head_.resize(AlignUp(kHeaderBytes + manifest_bytes));
+    std::memcpy(head_.data(), kMagic.data(), kMagic.size());
+    PutLittleEndian(head_.data() + 8, manifest_bytes, 8);
+    PutLittleEndian(head_.data() + 16, 0, 4);  // segment table: one segment, of so many words
+    PutLittleEndian(head_.data() + 20, manifest.size(), 4);
+    std::memcpy(head_.data() + 24, manifest.begin(), segment_bytes);
+  }
+
+  [[nodiscard]] uint64_t bytes() const { return head_.size() + layout_.end(); }
+
+  template <typename Visitor>
+  void Visit(const Visitor& visit) const {
+    constexpr std::array<std::byte, kAlignment> kZeros{};
+    visit(ByteSpan(head_));
+    uint64_t at = 0;
+    for (const BlockTensor* tensor : layout_.tensors()) {
+      visit(ByteSpan(kZeros).first(AlignUp(at) - at));
+      if (!tensor->bytes.empty()) visit(tensor->bytes.span());
+      at = AlignUp(at) + tensor->bytes.size();
+    }
+  }
+
+ private:
+  Layout layout_;
+  std::vector<std::byte> head_;  // up to where the tensors begin
+};
+
 }  // namespace
 
 const BlockSection* TensorBlock::Find(const std::string& role) const {
@@ -135,34 +173,20 @@ const BlockSection* TensorBlock::Find(const std::string& role) const {
 }
 
 Blob EncodeTensorBlock(const TensorBlock& block) {
-  Layout layout;
-  const kj::Array<capnp::word> manifest = CanonicalManifest(block, layout);
-  const size_t segment_bytes = manifest.size() * sizeof(capnp::word);
-  const size_t manifest_bytes = segment_bytes + sizeof(uint64_t);  // with the segment table
-  WEFT_CHECK(manifest_bytes <= limits::kManifestBytesMax, "a manifest of ", manifest_bytes,
-             " bytes");
-  const uint64_t data_start = AlignUp(kHeaderBytes + manifest_bytes);
-  const uint64_t total = data_start + layout.end();
-  const std::shared_ptr<std::byte> buffer = AlignedBuffer(total);
+  const Pieces pieces(block);
+  const std::shared_ptr<std::byte> buffer = AlignedBuffer(pieces.bytes());
   std::byte* out = buffer.get();
-  std::memcpy(out, kMagic.data(), kMagic.size());
-  PutLittleEndian(out + 8, manifest_bytes, 8);
-  PutLittleEndian(out + 16, 0, 4);  // segment table: one segment, of so many words
-  PutLittleEndian(out + 20, manifest.size(), 4);
-  std::memcpy(out + 24, manifest.begin(), segment_bytes);
-  uint64_t at = kHeaderBytes + manifest_bytes;
-  const auto pad_to = [&](uint64_t position) {
-    std::memset(out + at, 0, position - at);
-    at = position;
-  };
-  pad_to(data_start);
-  for (const BlockTensor* tensor : layout.tensors()) {
-    pad_to(AlignUp(at));
-    if (!tensor->bytes.empty()) std::memcpy(out + at, tensor->bytes.data(), tensor->bytes.size());
-    at += tensor->bytes.size();
-  }
-  pad_to(total);
-  return Blob::Share({out, total}, buffer);
+  pieces.Visit([&out](ByteSpan piece) {
+    std::memcpy(out, piece.data(), piece.size());
+    out += piece.size();
+  });
+  return Blob::Share({buffer.get(), pieces.bytes()}, buffer);
+}
+
+std::string TensorBlockSha256(const TensorBlock& block) {
+  Sha256 sha;
+  Pieces(block).Visit([&sha](ByteSpan piece) { sha.Update(piece); });
+  return sha.FinishHex();
 }
 
 // ---- decoding ----

@@ -48,10 +48,16 @@ struct TensorBlock {
 /// The block's bytes. Sizes that do not match shape × dtype are a bug (checked).
 [[nodiscard]] Blob EncodeTensorBlock(const TensorBlock& block);
 
+/// SHA-256 (hex) of what EncodeTensorBlock would return, without taking memory for it.
+[[nodiscard]] std::string TensorBlockSha256(const TensorBlock& block);
+
 /// Parses bytes from a peer or a file: every length, offset, shape, name and count is checked
 /// against limits.h before memory is taken; kInvalidArgument or kDataLoss says what was wrong.
 /// Tensors share `bytes`. Values are not looked at.
 [[nodiscard]] Result<TensorBlock> DecodeTensorBlock(const Blob& bytes);
+
+/// Is no element NaN or infinite? Runs at the speed of memory.
+[[nodiscard]] bool IsFinite(const BlockTensor& tensor);
 
 /// kInvalidArgument naming site and tensor if any element of any floating-point tensor is NaN or
 /// infinite.

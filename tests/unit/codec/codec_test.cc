@@ -63,6 +63,21 @@ TEST(CodecTest, PrecisionLostIsThatOfTheFormat) {
   }
 }
 
+TEST(CodecTest, AViewHoldsWhatDecodingGivesAndLooksAtTheBytesWhereItCan) {
+  for (const Codec* codec : CodecRegistry()) {
+    BlockTensor encoded = *codec->Encode({"A", Random({5, 7}, "view")});
+    const void* const bytes = encoded.bytes.data();
+    const at::Tensor decoded = *codec->Decode(encoded);
+    const at::Tensor view = *codec->View(encoded);
+    encoded.bytes = Blob();  // the view keeps them alive
+    EXPECT_TRUE(at::equal(view, decoded)) << codec->name();
+    EXPECT_EQ(view.const_data_ptr() == bytes, codec == &Float32Codec()) << codec->name();
+    EXPECT_NE(decoded.const_data_ptr(), bytes) << codec->name();
+    encoded.shape = {5, 8};
+    EXPECT_FALSE(codec->View(encoded).ok()) << codec->name();
+  }
+}
+
 TEST(CodecTest, AValueTooLargeForFloat16IsRefusedWithAWayOut) {
   const at::Tensor value = at::full({2, 2}, 70000.0, at::kFloat);
   const Result<BlockTensor> encoded = Float16Codec().Encode({"B", value});

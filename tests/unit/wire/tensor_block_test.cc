@@ -67,6 +67,7 @@ TEST(TensorBlockTest, RandomBlocksComeBackEqualAndEncodeToTheSameBytes) {
     ASSERT_TRUE(back.ok()) << back.status();
     ExpectEqualBlocks(block, *back);
     EXPECT_EQ(EncodeTensorBlock(*back).view(), bytes.view());
+    EXPECT_EQ(TensorBlockSha256(block), Sha256Hex(bytes.span()));
   }
 }
 

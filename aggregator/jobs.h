@@ -17,7 +17,8 @@ namespace weft {
 /// One accepted update waiting in the spool.
 struct SpooledUpdate {
   UpdateHeader header;
-  std::string blob;  // name in the store
+  std::string blob;        // name in the store
+  double update_norm = 0;  // ‖ΔW − the adapter it was sent‖_F, measured at admission
 };
 
 /// Server state of the strategy before round 1.

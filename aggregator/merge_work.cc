@@ -44,10 +44,20 @@ Result<std::vector<ReceivedUpdate>> ReadSpool(const MergeJob& job) {
                                     " is not of the cohort of round ", job.plan.round));
     }
     WEFT_TRY_ASSIGN(Blob payload, job.store->ReadBlob(spooled.blob));
-    updates.push_back({spooled.header, *plan, std::move(payload),
+    updates.push_back({spooled.header, *plan, std::move(payload), spooled.update_norm,
                        [store = job.store, blob = spooled.blob] { return store->ReadBlob(blob); }});
   }
   return updates;
+}
+
+// What a bundle that was cut here gives a client to start from, seen in place.
+Result<std::optional<AdapterState>> AdapterOf(const Blob& bundle) {
+  WEFT_TRY_ASSIGN(const TensorBlock block, DecodeTensorBlock(bundle));
+  const BlockSection* section = block.Find(kAdapterRole);
+  if (section == nullptr) return std::optional<AdapterState>();
+  WEFT_TRY_ASSIGN(const Codec* codec, FindCodec(block.codec));
+  WEFT_TRY_ASSIGN(AdapterState state, ViewAdapter(*section, *codec));
+  return std::optional<AdapterState>(std::move(state));
 }
 
 // A folder under another name first: a reader never meets half an adapter.
@@ -79,8 +89,9 @@ Result<InitJob::Output> RunInit(const InitJob& job, JobControl&) {
     }
     WEFT_TRY_ASSIGN(const GlobalState global, strategy->Init(job.adapter, job.sites, job.seed));
     InitJob::Output output;
-    WEFT_TRY_ASSIGN(output.state, EncodeState(global));
-    WEFT_TRY_ASSIGN(output.adapter_sha256, AdapterSha256(global.adapter));
+    WEFT_TRY_ASSIGN(EncodedState state, EncodeState(global));
+    output.state = std::move(state.bytes);
+    output.adapter_sha256 = std::move(state.adapter_sha256);
     return output;
   });
 }
@@ -98,8 +109,9 @@ Result<MergeJob::Output> RunMerge(const MergeJob& job, JobControl& control) {
     WEFT_TRY_ASSIGN(MergedRound merged,
                     MergeRound(*strategy, {job.strategy, global, *updates}, control));
     MergeJob::Output output;
-    WEFT_TRY_ASSIGN(output.state, EncodeState(merged.global));
-    WEFT_TRY_ASSIGN(output.adapter_sha256, AdapterSha256(merged.global.adapter));
+    WEFT_TRY_ASSIGN(EncodedState state, EncodeState(merged.global));
+    output.state = std::move(state.bytes);
+    output.adapter_sha256 = std::move(state.adapter_sha256);
     output.certificate = std::move(merged.certificate);
     output.merge_s =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
@@ -131,11 +143,11 @@ Result<AdmitJob::Output> RunAdmit(const AdmitJob& job, JobControl&) {
     };
     // Failing to read our own store or bundle is our trouble, not the client's: no verdict.
     WEFT_TRY_ASSIGN(const Blob payload, job.store->ReadBlob(job.blob));
-    WEFT_TRY_ASSIGN(const AdapterBundle sent, DecodeBundle(job.bundle, at::kCPU));
+    WEFT_TRY_ASSIGN(const std::optional<AdapterState> sent, AdapterOf(job.bundle));
     const Result<TensorBlock> block = CheckUpdate(job.client, job.header, job.sites, payload);
     if (!block.ok()) return refused(block.status());
-    WEFT_TRY_ASSIGN(const AdapterState update, DecodeUpdate(*block));
-    WEFT_TRY_ASSIGN(output.update_norm, UpdateNorm(update, sent.adapter));
+    WEFT_TRY_ASSIGN(const AdapterState update, ViewUpdate(*block));
+    WEFT_TRY_ASSIGN(output.update_norm, UpdateNorm(update, sent));
     const std::string whose =
         Str("[admission] client ", job.client.client, " round ", job.header.round);
     if (!std::isfinite(output.update_norm)) {

@@ -76,7 +76,9 @@ void RoundRunner::StartCollecting() {
                            {{"client", client}, {"blob", event.blob}});
       continue;
     }
-    round_->Accept(client, {.header = event.header, .blob = event.blob}, now);
+    round_->Accept(client,
+                   {.header = event.header, .blob = event.blob, .update_norm = event.update_norm},
+                   now);
   }
   office_.env.log.Info("round opened", {{"round", start_.plan.round},
                                         {"attempt", start_.attempt},
@@ -287,7 +289,9 @@ void RoundRunner::Accept(const ClientId& client, const Upload& upload, double up
   // From here on it counts, so the ledger can never hold an update that the round did not merge;
   // the client hears of it when it is durable.
   const RoundId round = round_->plan().round;
-  const SpooledUpdate update{.header = round_->Find(client)->update.header, .blob = upload.blob};
+  const SpooledUpdate update{.header = round_->Find(client)->update.header,
+                             .blob = upload.blob,
+                             .update_norm = update_norm};
   round_->Accept(client, update, office_.env.clock.Now());
   const UpdateAccepted event{.header = update.header,
                              .blob = update.blob,

@@ -64,7 +64,7 @@ Result<LowRank> SpooledUpdates::Factors(size_t client, size_t site) const {
       const size_t* const place = offsets_[client][site].data() + 2 * i;
       tensor.bytes = payload.Slice(place[0], place[1]);
     }
-    WEFT_TRY_ASSIGN(at::Tensor value, codec->Decode(tensor));
+    WEFT_TRY_ASSIGN(at::Tensor value, codec->View(tensor));
     state.tensors.push_back({tensor.name, std::move(value)});
   }
   return LowerSite(section.spec, state);

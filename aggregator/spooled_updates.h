@@ -16,6 +16,7 @@ struct ReceivedUpdate {
   UpdateHeader header;
   ClientPlan client;
   Blob payload;
+  double update_norm = 0;  // as admission measured it
   /// Maps the payload anew. Where there is one, `payload` is let go of once its structure is known,
   /// so that a merge holds one site of every update in memory and not the whole round.
   std::function<Result<Blob>()> map = {};
@@ -35,6 +36,9 @@ class SpooledUpdates final : public UpdateSource {
     return updates_[client].client;
   }
   [[nodiscard]] double weight(size_t client) const override { return weights_[client]; }
+  [[nodiscard]] double update_norm(size_t client) const override {
+    return updates_[client].update_norm;
+  }
   [[nodiscard]] Result<LowRank> Factors(size_t client, size_t site) const override;
 
  private:

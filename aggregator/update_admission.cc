@@ -92,10 +92,10 @@ Result<TensorBlock> CheckUpdate(const ClientPlan& client, const UpdateHeader& he
   return block;
 }
 
-Result<AdapterState> DecodeUpdate(const TensorBlock& block) {
+Result<AdapterState> ViewUpdate(const TensorBlock& block) {
   WEFT_TRY_ASSIGN(const Codec* codec, FindCodec(block.codec));
   WEFT_CHECK(block.sections.size() == 1, block.sections.size(), " sections");
-  return DecodeAdapter(block.sections[0], *codec, at::kCPU);
+  return ViewAdapter(block.sections[0], *codec);
 }
 
 }  // namespace weft

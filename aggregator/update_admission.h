@@ -29,6 +29,6 @@ namespace weft {
                                               const Blob& payload);
 
 /// The update's tensors; `block` must come from one of the two.
-[[nodiscard]] Result<AdapterState> DecodeUpdate(const TensorBlock& block);
+[[nodiscard]] Result<AdapterState> ViewUpdate(const TensorBlock& block);
 
 }  // namespace weft

@@ -61,6 +61,7 @@ Result<ReceivedUpdate> MakeUpdate(const Options& options, int64_t index,
         {site, {{"A", Random({rank, site.in}, stream)}, {"B", Random({site.out, rank}, stream)}}});
   }
   WEFT_TRY_ASSIGN(update.payload, EncodeBundle(bundle, Float32Codec()));
+  update.update_norm = 1;
   update.header.client = update.client.client;
   update.header.spec = update.client.adapter;
   update.header.codec = "float32";
@@ -97,7 +98,7 @@ Status Run(const Options& options) {
     WEFT_TRY_ASSIGN(const auto updates, SpooledUpdates::Open(received, sites, "examples", 0));
     WEFT_TRY_ASSIGN(MergedRound merged,
                     MergeRound(*strategy, {settings, global, *updates}, control));
-    WEFT_TRY_ASSIGN(const Blob state, EncodeState(merged.global));
+    WEFT_TRY_ASSIGN(const EncodedState state, EncodeState(merged.global));
     seconds.push_back(
         std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count());
     certificate = std::move(merged.certificate);

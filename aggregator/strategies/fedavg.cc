@@ -72,18 +72,19 @@ class FedAvg final : public Strategy {
     const auto options = old.Get("A").options().dtype(at::kDouble);
     LowRank mean{at::zeros(old.Get("A").sizes(), options),
                  at::zeros(old.Get("B").sizes(), options)};
+    WEFT_TRY_ASSIGN(const SiteStack stack, input.updates.Stack(site));
     for (size_t k = 0; k < input.updates.size(); ++k) {
       const ClientPlan& client = input.updates.plan(k);
       if (client.adapter.method != "lora") {
         return InvalidArgument(Str("[fedavg] client ", client.client, ": method \"",
                                    client.adapter.method, "\", wanted lora; use exact-svd"));
       }
-      WEFT_TRY_ASSIGN(const LowRank factors, input.updates.Factors(k, site));
-      const int64_t rank = factors.A_RI.size(0);
+      const LowRank weighted = stack.Of(k);
+      const int64_t rank = weighted.A_RI.size(0);
       mean.A_RI = grown(mean.A_RI, 0, rank);
       mean.B_OR = grown(mean.B_OR, 1, rank);
-      mean.A_RI.narrow(0, 0, rank).add_(factors.A_RI, input.updates.weight(k));
-      mean.B_OR.narrow(1, 0, rank).add_(factors.B_OR, input.updates.weight(k));
+      mean.A_RI.narrow(0, 0, rank).add_(weighted.A_RI, input.updates.weight(k));
+      mean.B_OR.narrow(1, 0, rank).add_(weighted.B_OR);
     }
     return mean;
   }

@@ -21,14 +21,6 @@ Result<const Strategy*> FindStrategy(std::string_view name) {
   return NotFound(Str("[strategy] \"", name, "\" is unknown; known: ", known));
 }
 
-Result<LowRank> UpdateSource::Stack(size_t site) const {
-  std::vector<LowRank> blocks(size());
-  for (size_t k = 0; k < size(); ++k) {
-    WEFT_TRY_ASSIGN(blocks[k], Factors(k, site));
-  }
-  return SideBySide(blocks);
-}
-
 Result<std::vector<int64_t>> Strategy::RankPlan(const MergeInput&) const {
   return std::vector<int64_t>();
 }

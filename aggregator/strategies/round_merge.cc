@@ -1,9 +1,14 @@
 #include "aggregator/strategies/round_merge.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
+#include <exception>
+#include <functional>
+#include <mutex>
 #include <numeric>
 #include <optional>
+#include <thread>
 
 #include "aggregator/strategies/slots.h"
 #include "common/adapters/adapter.h"
@@ -27,7 +32,6 @@ struct SiteOutcome {
   double whole_energy = 0;
   double effective_rank = 0;
   double change = 0;                      // ‖D‖² of what the round changed in the adapter
-  std::vector<double> client_norms;       // ‖D_k‖²
   std::vector<double> client_alignments;  // ⟨D_k, D⟩
 };
 
@@ -39,39 +43,27 @@ double Ratio(double part, double whole) { return part == 0 ? 0 : std::sqrt(part 
 // One site's updates, decoded once and stacked: rule and certificate both look at them.
 class SiteUpdates final : public UpdateSource {
  public:
-  static Result<SiteUpdates> Of(const UpdateSource& all, size_t site) {
-    SiteUpdates own(all, site);
-    for (size_t k = 0; k < all.size(); ++k) {
-      WEFT_TRY_ASSIGN(const LowRank factors, all.Factors(k, site));
-      own.begins_.push_back(own.begins_.back() + factors.A_RI.size(0));
-      own.blocks_.push_back(factors);
-    }
-    own.stack_ = SideBySide(own.blocks_);
-    return own;
-  }
+  SiteUpdates(const UpdateSource& all, size_t site, SiteStack stack)
+      : all_(all), site_(site), stack_(std::move(stack)) {}
 
   [[nodiscard]] size_t size() const override { return all_.size(); }
   [[nodiscard]] const ClientPlan& plan(size_t client) const override { return all_.plan(client); }
   [[nodiscard]] double weight(size_t client) const override { return all_.weight(client); }
-  [[nodiscard]] Result<LowRank> Factors(size_t client, size_t site) const override {
-    WEFT_CHECK(site == site_, "site ", site, " of the updates of site ", site_);
-    return blocks_[client];
+  [[nodiscard]] double update_norm(size_t client) const override {
+    return all_.update_norm(client);
   }
-  [[nodiscard]] Result<LowRank> Stack(size_t site) const override {
+  [[nodiscard]] Result<LowRank> Factors(size_t client, size_t site) const override {
+    return all_.Factors(client, site);
+  }
+  [[nodiscard]] Result<SiteStack> Stack(size_t site) const override {
     WEFT_CHECK(site == site_, "site ", site, " of the updates of site ", site_);
     return stack_;
   }
-  /// First rank of a client in the stack; of size(): all ranks together.
-  [[nodiscard]] int64_t begin(size_t client) const { return begins_[client]; }
 
  private:
-  SiteUpdates(const UpdateSource& all, size_t site) : all_(all), site_(site) {}
-
   const UpdateSource& all_;
   size_t site_;
-  std::vector<LowRank> blocks_;
-  std::vector<int64_t> begins_ = {0};
-  LowRank stack_;
+  SiteStack stack_;
 };
 
 LowRank SlotsFrom(const SiteState& site, int64_t first) {
@@ -115,51 +107,52 @@ void CertifyOwnTarget(const SiteMerge& merge, const SiteState& old, SiteOutcome&
   outcome.to_ideal = distance.square;
 }
 
-// ⟨ΔW_k, y⟩ for every client k, from the Gram matrices of the stack with y.
-std::vector<double> InnerProducts(const SiteUpdates& updates, const LowRank& stack,
-                                  const LowRank& y) {
-  const at::Tensor gram_RS =
-      at::matmul(stack.B_OR.t(), y.B_OR).mul_(at::matmul(stack.A_RI, y.A_RI.t()));
+// p_k ⟨ΔW_k, y⟩ for every client k.
+std::vector<double> WeightedProducts(const SiteStack& stack, const LowRankSum& y) {
+  std::vector<double> products;
+  const size_t clients = stack.begins.size() - 1;
+  if (y.dense()) {
+    for (size_t k = 0; k < clients; ++k) products.push_back(InnerProduct(stack.Of(k), y));
+    return products;
+  }
+  const LowRank other = y.Stack();
+  const at::Tensor gram_RS = at::matmul(stack.factors.B_OR.t(), other.B_OR)
+                                 .mul_(at::matmul(stack.factors.A_RI, other.A_RI.t()));
   const at::Tensor by_rank_R = gram_RS.sum(1).cpu();
   const double* const values = by_rank_R.const_data_ptr<double>();
-  std::vector<double> products;
-  for (size_t k = 0; k < updates.size(); ++k) {
+  for (size_t k = 0; k < clients; ++k) {
     products.push_back(
-        std::accumulate(values + updates.begin(k), values + updates.begin(k + 1), 0.0));
+        std::accumulate(values + stack.begins[k], values + stack.begins[k + 1], 0.0));
   }
   return products;
 }
 
-// What each client changed, D_k = ΔW_k − sent_k: its norm, and its inner product with what the
-// round changed.
-Status MeasureClients(const Strategy& strategy, const MergeInput& input, const SiteUpdates& updates,
-                      size_t site, const LowRankSum& change, SiteOutcome& outcome) {
+// The inner product of what each client changed, D_k = ΔW_k − sent_k, with what the round changed.
+Status AlignClients(const Strategy& strategy, const MergeInput& input, size_t site,
+                    const LowRankSum& change, SiteOutcome& outcome) {
   outcome.change = GramSquare(change);
-  WEFT_TRY_ASSIGN(const LowRank stack, updates.Stack(site));
-  std::optional<std::vector<double>> with_change;
-  if (!change.dense()) with_change = InnerProducts(updates, stack, change.Stack());
-  std::optional<LowRank> sent;
+  WEFT_TRY_ASSIGN(const SiteStack stack, input.updates.Stack(site));
+  const std::vector<double> products = WeightedProducts(stack, change);
   double sent_with_change = 0;
   const ClientPlan* sent_to = nullptr;
-  for (size_t k = 0; k < updates.size(); ++k) {
-    const ClientPlan& plan = updates.plan(k);
-    WEFT_TRY_ASSIGN(const LowRank update, updates.Factors(k, site));
+  for (size_t k = 0; k < input.updates.size(); ++k) {
+    const ClientPlan& plan = input.updates.plan(k);
     // Slots other than the top ones are drawn for each client.
     if (sent_to == nullptr || input.settings.slots != "top" || sent_to->adapter != plan.adapter) {
-      WEFT_TRY_ASSIGN(sent, strategy.Sent(input.global, site, plan));
+      WEFT_TRY_ASSIGN(const std::optional<LowRank> sent, strategy.Sent(input.global, site, plan));
       sent_with_change = sent ? InnerProduct(*sent, change) : 0;
       sent_to = &plan;
     }
-    outcome.client_norms.push_back(GramSquare(sent ? Difference(update, *sent) : update));
-    const double own = with_change ? (*with_change)[k] : InnerProduct(update, change);
-    outcome.client_alignments.push_back(own - sent_with_change);
+    outcome.client_alignments.push_back(products[k] / input.updates.weight(k) - sent_with_change);
   }
   return OkStatus();
 }
 
 Result<SiteOutcome> MergeOneSite(const Strategy& strategy, const MergeInput& round,
-                                 std::span<const int64_t> rank_plan, size_t site) {
-  WEFT_TRY_ASSIGN(const SiteUpdates updates, SiteUpdates::Of(round.updates, site));
+                                 std::span<const int64_t> rank_plan, size_t site,
+                                 StackMemory& memory) {
+  WEFT_TRY_ASSIGN(SiteStack stack, round.updates.StackIn(memory, site));
+  const SiteUpdates updates(round.updates, site, std::move(stack));
   const MergeInput input{round.settings, round.global, updates};
   const SiteState& old = input.global.adapter.sites[site];
   WEFT_TRY_ASSIGN(const SiteMerge merge, strategy.MergeSite(input, rank_plan, site));
@@ -186,8 +179,36 @@ Result<SiteOutcome> MergeOneSite(const Strategy& strategy, const MergeInput& rou
   outcome.whole_energy = merge.whole_energy;
   outcome.effective_rank = EffectiveRank(merge.spectrum);
   if (!merge.adds_to_old) change.Add({old.Get("A"), old.Get("B")}, -1);
-  WEFT_TRY(MeasureClients(strategy, input, updates, site, change, outcome));
+  WEFT_TRY(AlignClients(strategy, input, site, change, outcome));
   return outcome;
+}
+
+// Calls work(i, memory) for every i below count, on all cores, each with memory of its own. One
+// thread works on an index, so the results do not depend on how many there are. Threads of our own
+// and not OpenMP's: MKL's QR waits forever inside an OpenMP region that gives it fewer threads than
+// torch has told it to use.
+void ForEach(size_t count, const std::function<void(size_t, StackMemory&)>& work) {
+  const size_t cores = std::max(1U, std::thread::hardware_concurrency());
+  const size_t threads = std::min(count, cores / static_cast<size_t>(at::get_num_threads()));
+  std::atomic<size_t> next{0};
+  std::exception_ptr escaped;
+  std::mutex mutex;
+  const auto run = [&] {
+    const c10::InferenceMode no_autograd;
+    StackMemory memory;
+    try {
+      for (size_t i = next++; i < count; i = next++) work(i, memory);
+    } catch (...) {
+      const std::scoped_lock lock(mutex);
+      escaped = std::current_exception();
+    }
+  };
+  {
+    std::vector<std::jthread> others;
+    for (size_t i = 1; i < threads; ++i) others.emplace_back(run);
+    run();
+  }
+  if (escaped) std::rethrow_exception(escaped);
 }
 
 Result<std::vector<SiteOutcome>> MergeSites(const Strategy& strategy, const MergeInput& input,
@@ -195,15 +216,14 @@ Result<std::vector<SiteOutcome>> MergeSites(const Strategy& strategy, const Merg
   WEFT_TRY_ASSIGN(const std::vector<int64_t> rank_plan, strategy.RankPlan(input));
   std::vector<std::optional<Result<SiteOutcome>>> results(input.global.adapter.sites.size());
   const std::string where = Str("[", strategy.name(), "] site ");
-  // Not over sites at the same time: MKL's QR waits forever inside an OpenMP region that gives it
-  // fewer threads than torch has told it to use.
-  const at::NoGradGuard no_grad;
-  for (size_t site = 0; site < results.size() && !control.cancelled; ++site) {
+  std::atomic<size_t> merged{0};
+  ForEach(results.size(), [&](size_t site, StackMemory& memory) {
+    if (control.cancelled) return;
     const std::string& path = input.global.adapter.sites[site].site.path;
-    results[site] =
-        Guarded(where + path, [&] { return MergeOneSite(strategy, input, rank_plan, site); });
-    control.progress = static_cast<float>(site + 1) / static_cast<float>(results.size());
-  }
+    results[site] = Guarded(where + path,
+                            [&] { return MergeOneSite(strategy, input, rank_plan, site, memory); });
+    control.progress = static_cast<float>(++merged) / static_cast<float>(results.size());
+  });
   std::vector<SiteOutcome> outcomes;
   outcomes.reserve(results.size());
   for (size_t site = 0; site < results.size(); ++site) {
@@ -245,21 +265,16 @@ Certificate Certify(const std::vector<SiteOutcome>& outcomes, const MergeInput& 
   certificate.error_to_ideal = Ratio(sum.to_ideal, sum.ideal);
   certificate.tail_energy = sum.cut_energy == 0 ? 0 : sum.cut_energy / sum.whole_energy;
 
-  std::vector<double> norms(input.updates.size(), 0);
-  std::vector<double> alignments(input.updates.size(), 0);
   double change = 0;
   for (const SiteOutcome& site : outcomes) change += site.change;
-  for (size_t k = 0; k < norms.size(); ++k) {
-    for (const SiteOutcome& site : outcomes) {
-      norms[k] += site.client_norms[k];
-      alignments[k] += site.client_alignments[k];
-    }
-  }
-  for (size_t k = 0; k < norms.size(); ++k) {
+  for (size_t k = 0; k < input.updates.size(); ++k) {
+    double alignment = 0;
+    for (const SiteOutcome& site : outcomes) alignment += site.client_alignments[k];
     const std::string& name = input.updates.plan(k).client.name;
-    const double scale = std::sqrt(norms[k]) * std::sqrt(change);
-    certificate.client_norms.emplace_back(name, std::sqrt(norms[k]));
-    certificate.client_cosines.emplace_back(name, scale == 0 ? 0 : alignments[k] / scale);
+    const double norm = input.updates.update_norm(k);
+    const double scale = norm * std::sqrt(change);
+    certificate.client_norms.emplace_back(name, norm);
+    certificate.client_cosines.emplace_back(name, scale == 0 ? 0 : alignment / scale);
   }
   return certificate;
 }
@@ -308,7 +323,7 @@ Result<std::vector<double>> ClientWeights(const std::vector<UpdateHeader>& heade
 
 Result<double> UpdateNorm(const AdapterState& update, const std::optional<AdapterState>& sent) {
   return Guarded("[update-norm]", [&]() -> Result<double> {
-    const at::NoGradGuard no_grad;
+    const c10::InferenceMode no_autograd;
     if (sent && sent->sites.size() != update.sites.size()) {
       return InvalidArgument(
           Str("[update-norm] got ", update.sites.size(), " sites, sent were ", sent->sites.size()));

@@ -164,17 +164,9 @@ LowRankSum Untrained(const SiteState& global, const SentMean& sent) {
 
 Result<LowRankSum> IdealMean(const MergeInput& input, size_t site) {
   const LinearSite& layer = input.global.adapter.sites[site].site;
-  WEFT_TRY_ASSIGN(const LowRank stack, input.updates.Stack(site));
-  const at::Tensor weights_R = at::empty({stack.A_RI.size(0)}, at::kDouble);
-  int64_t begin = 0;
-  for (size_t k = 0; k < input.updates.size(); ++k) {
-    WEFT_TRY_ASSIGN(const LowRank factors, input.updates.Factors(k, site));
-    const int64_t rank = factors.A_RI.size(0);
-    weights_R.narrow(0, begin, rank).fill_(input.updates.weight(k));
-    begin += rank;
-  }
+  WEFT_TRY_ASSIGN(const SiteStack stack, input.updates.Stack(site));
   LowRankSum ideal(layer.out, layer.in);
-  ideal.Add({stack.A_RI, stack.B_OR * weights_R.to(stack.B_OR.device())});
+  ideal.Add(stack.factors);
   return ideal;
 }
 

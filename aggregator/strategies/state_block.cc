@@ -12,15 +12,18 @@ constexpr char kStrategyOption[] = "strategy";
 
 }  // namespace
 
-Result<Blob> EncodeState(const GlobalState& state) {
+Result<EncodedState> EncodeState(const GlobalState& state) {
   TensorBlock block;
   WEFT_TRY_ASSIGN(BlockSection adapter, EncodeAdapter(state.adapter, kAdapterRole, Float32Codec()));
   block.sections.push_back(std::move(adapter));
+  EncodedState encoded;
+  encoded.adapter_sha256 = TensorBlockSha256(block);
   BlockSection& rule = block.sections.emplace_back();
   rule.role = kRuleRole;
   rule.spec = state.init;
   rule.spec.options.emplace_back(kStrategyOption, state.strategy);
-  return EncodeTensorBlock(block);
+  encoded.bytes = EncodeTensorBlock(block);
+  return encoded;
 }
 
 Result<GlobalState> DecodeState(const Blob& bytes, std::string_view strategy) {
@@ -42,7 +45,7 @@ Result<GlobalState> DecodeState(const Blob& bytes, std::string_view strategy) {
   std::vector<LinearSite> sites;
   for (const BlockSite& site : adapter->sites) sites.push_back(site.site);
   WEFT_TRY(CheckLayout(*adapter, adapter->spec, sites, Float32Codec().dtype()).Within("[state]"));
-  WEFT_TRY_ASSIGN(state.adapter, DecodeAdapter(*adapter, Float32Codec(), at::kCPU));
+  WEFT_TRY_ASSIGN(state.adapter, ViewAdapter(*adapter, Float32Codec()));
   return state;
 }
 

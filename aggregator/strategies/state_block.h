@@ -7,10 +7,14 @@
 
 namespace weft {
 
-[[nodiscard]] Result<Blob> EncodeState(const GlobalState& state);
+struct EncodedState {
+  Blob bytes;
+  std::string adapter_sha256;  // the global adapter's name, as AdapterSha256 gives it
+};
+[[nodiscard]] Result<EncodedState> EncodeState(const GlobalState& state);
 
-/// kInvalidArgument for bytes that are no state; kFailedPrecondition if another strategy wrote them
-/// (an empty `strategy` takes any).
+/// Its tensors look at `bytes`: for reading only. kInvalidArgument for bytes that are no state;
+/// kFailedPrecondition if another strategy wrote them (an empty `strategy` takes any).
 [[nodiscard]] Result<GlobalState> DecodeState(const Blob& bytes, std::string_view strategy);
 
 }  // namespace weft

@@ -35,6 +35,22 @@ struct GlobalState {
   AdapterState adapter;
 };
 
+/// One site's factors of all clients side by side in client order, the weights in B:
+/// B [O×ΣR] · A [ΣR×I] = Σ p_k s_k B_k A_k. One product with it replaces one for each client.
+struct SiteStack {
+  LowRank factors;
+  std::vector<int64_t> begins;  // first rank of each client, and all ranks together
+
+  /// p_k s_k B_k and A_k.
+  [[nodiscard]] LowRank Of(size_t client) const;
+};
+
+/// Where stacks are laid: each new one overwrites the one before. One thread.
+struct StackMemory {
+  at::Tensor A = at::empty({0}, at::kDouble);
+  at::Tensor B = at::empty({0}, at::kDouble);
+};
+
 /// The round's accepted updates, ordered by client name.
 class UpdateSource {
  public:
@@ -43,11 +59,13 @@ class UpdateSource {
   [[nodiscard]] virtual const ClientPlan& plan(size_t client) const = 0;
   /// p_k: positive, adding up to 1.
   [[nodiscard]] virtual double weight(size_t client) const = 0;
+  /// ‖ΔW_k − what it was sent‖_F over all sites, as measured when the update was admitted.
+  [[nodiscard]] virtual double update_norm(size_t client) const = 0;
   /// Float64 factors at scale 1 of one site. Thread-safe.
   [[nodiscard]] virtual Result<LowRank> Factors(size_t client, size_t site) const = 0;
-  /// All clients' factors of one site side by side, in client order: B [O×ΣR], A [ΣR×I]. One
-  /// product with the stack replaces one for each client.
-  [[nodiscard]] virtual Result<LowRank> Stack(size_t site) const;
+  [[nodiscard]] virtual Result<SiteStack> Stack(size_t site) const;
+  /// The stack lies in `memory`.
+  [[nodiscard]] Result<SiteStack> StackIn(StackMemory& memory, size_t site) const;
 };
 
 struct MergeInput {

@@ -17,6 +17,7 @@ struct MemoryClient {
   ClientPlan plan;
   double weight = 1;
   std::vector<LowRank> factors;  // as a LoRA adapter holds them, not scaled
+  double update_norm = 1;        // as admission would have measured it
 };
 
 class MemoryUpdates final : public UpdateSource {
@@ -29,6 +30,7 @@ class MemoryUpdates final : public UpdateSource {
   [[nodiscard]] size_t size() const override { return clients_.size(); }
   [[nodiscard]] const ClientPlan& plan(size_t k) const override { return clients_[k].plan; }
   [[nodiscard]] double weight(size_t k) const override { return clients_[k].weight; }
+  [[nodiscard]] double update_norm(size_t k) const override { return clients_[k].update_norm; }
   [[nodiscard]] Result<LowRank> Factors(size_t k, size_t site) const override {
     const LowRank& raw = clients_[k].factors[site];
     const double scaling = ScalingFor(clients_[k].plan.adapter, Path(site));

@@ -64,7 +64,7 @@ TEST_F(EvaluateWorkTest, ItIsTheLossOfTheModelWithTheGlobalAdapter) {
   std::vector<double> losses;
   for (const double b : {0.0, 0.2}) {
     const GlobalState state = State(*evaluation->model, b);
-    const auto found = Evaluate(*evaluation, *EncodeState(state));
+    const auto found = Evaluate(*evaluation, EncodeState(state)->bytes);
     ASSERT_TRUE(found.ok()) << found.status();
     JobControl control;
     const at::NoGradGuard no_grad;
@@ -102,7 +102,7 @@ TEST_F(EvaluateWorkTest, AStateOfAnotherModelOrNoStateAtAllIsAStatus) {
   EXPECT_FALSE(Evaluate(*evaluation, Blob::Copy("no state")).ok());
   GlobalState state = State(*evaluation->model, 0.1);
   state.adapter.sites[0].site.path = "model.layers.7.self_attn.q_proj";
-  const auto other = Evaluate(*evaluation, *EncodeState(state));
+  const auto other = Evaluate(*evaluation, EncodeState(state)->bytes);
   ASSERT_FALSE(other.ok());
   EXPECT_NE(other.status().message().find("layers.7"), std::string::npos) << other.status();
 }

@@ -15,6 +15,7 @@
 #include "common/codec/precision.h"
 #include "common/runtime/memory_store.h"
 #include "tests/support/strategy_world.h"
+#include "tests/support/temp_folder.h"
 
 namespace weft {
 namespace {
@@ -119,6 +120,14 @@ TEST_F(MergeWorkTest, AHonestUpdateIsAdmittedWithItsNorm) {
   for (size_t i = 0; i < Sites().size(); ++i)
     square += Product(state, i).square().sum().item<double>();
   EXPECT_NEAR(output->update_norm, std::sqrt(square), 1e-6 * std::sqrt(square));
+}
+
+TEST_F(MergeWorkTest, AnUpdateThatIsWhatTheClientWasSentHasNoNorm) {
+  const ClientPlan plan = Plan("c07", 4);
+  AdmitJob job = Admission(plan, Encode(Trained(plan)));
+  const double norm = RunAdmit(job, control_)->update_norm;
+  job.bundle = Encode(Trained(plan));
+  EXPECT_LE(RunAdmit(job, control_)->update_norm, 1e-6 * norm);
 }
 
 TEST_F(MergeWorkTest, AnUpdatesNormIsBoundedAgainstWhatTheClientWasSent) {
@@ -286,17 +295,18 @@ TEST_F(MergeWorkTest, ARoundOfJobsEndsInAnAdapterThatPeftReads) {
   for (const ClientPlan& plan : cohort) {
     const Blob payload = Encode(Trained(plan));
     Write("spool/" + plan.client.name, payload);
-    job.updates.push_back({Header(plan, payload), "spool/" + plan.client.name});
+    job.updates.push_back({Header(plan, payload), "spool/" + plan.client.name, 2.5});
   }
   const Result<MergeJob::Output> merged = RunMerge(job, control_);
   ASSERT_TRUE(merged.ok()) << merged.status();
   EXPECT_LE(merged->certificate.error_before_truncation, 1e-6);
-  EXPECT_EQ(merged->certificate.client_norms.size(), 3u);
+  ASSERT_EQ(merged->certificate.client_norms.size(), 3u);
+  EXPECT_EQ(merged->certificate.client_norms[0].second, 2.5) << "as admission measured it";
   const GlobalState global = *DecodeState(merged->state, "exact-svd");
   EXPECT_EQ(merged->adapter_sha256, *AdapterSha256(global.adapter));
 
-  const fs::path folder = fs::temp_directory_path() / "weft-merge-work-test" / "round-0001";
-  fs::remove_all(folder.parent_path());
+  const testing::TempFolder own;
+  const fs::path folder = own.path() / "round-0001";
   for (int again = 0; again < 2; ++again) {  // writing over an earlier try is fine
     const Result<ExportJob::Output> exported = RunExport(
         {.state = merged->state, .folder = folder.string(), .base_model = "tiny"}, control_);
@@ -313,7 +323,6 @@ TEST_F(MergeWorkTest, ARoundOfJobsEndsInAnAdapterThatPeftReads) {
   ASSERT_TRUE(bundle.frozen.has_value());
   EXPECT_FALSE(bundle.adapter.has_value());
   EXPECT_EQ(MaxAbs(Product(*bundle.frozen, 0) - Product(global.adapter, 0)), 0);
-  fs::remove_all(folder.parent_path());
 }
 
 TEST_F(MergeWorkTest, ASpoolThatDoesNotBelongToTheRoundIsRefused) {

@@ -51,6 +51,14 @@ class Fold {
     }
     return OkStatus();
   }
+  Status operator()(const UpdateLost& event) {
+    WEFT_TRY(CheckRound(event.round, "loses an update"));
+    if (at_.accepted.erase(event.client) == 0) {
+      return DataLoss(Str("client ", event.client, " loses an update of round ", event.round,
+                          " that was not accepted"));
+    }
+    return OkStatus();
+  }
   Status operator()(const RoundMissed& event) {
     WEFT_TRY(CheckRound(event.round, "is missed"));
     at_.open.reset();

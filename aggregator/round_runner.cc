@@ -66,20 +66,7 @@ void RoundRunner::StartCollecting() {
   const Nanos away_since = start_.recorded ? now + 2 * patience : now;
   reported_ = now;
   round_.emplace(start_.plan, start_.attempt, now);  // its time runs from here
-  for (auto& [client, event] : start_.accepted) {
-    WEFT_CHECK(event.header.round == start_.plan.round, "an update of round ", event.header.round,
-               " is counted in round ", start_.plan.round);
-    Seat* seat = round_->Find(client);
-    if (seat == nullptr || seat->plan.adapter != event.header.spec) continue;
-    if (!office_.env.store.ReadBlob(event.blob).ok()) {
-      office_.env.log.Warn("an accepted update is missing from the spool; it is asked for again",
-                           {{"client", client}, {"blob", event.blob}});
-      continue;
-    }
-    round_->Accept(client,
-                   {.header = event.header, .blob = event.blob, .update_norm = event.update_norm},
-                   now);
-  }
+  SeatAccepted();
   office_.env.log.Info("round opened", {{"round", start_.plan.round},
                                         {"attempt", start_.attempt},
                                         {"cohort", start_.plan.cohort.size()},
@@ -94,6 +81,31 @@ void RoundRunner::StartCollecting() {
     }
   }
   Judge();
+}
+
+void RoundRunner::SeatAccepted() {
+  std::vector<RunEvent> lost;
+  for (const auto& [client, event] : start_.accepted) {
+    WEFT_CHECK(event.header.round == start_.plan.round, "an update of round ", event.header.round,
+               " is counted in round ", start_.plan.round);
+    Seat* seat = round_->Find(client);
+    if (seat == nullptr || seat->plan.adapter != event.header.spec) continue;
+    if (const Result<Blob> blob = office_.env.store.ReadBlob(event.blob); !blob.ok()) {
+      office_.env.log.Warn("an accepted update is missing from the spool; it is asked for again",
+                           {{"client", client}, {"blob", event.blob}, {"why", blob.status()}});
+      lost.emplace_back(
+          UpdateLost{.round = event.header.round, .client = client, .blob = event.blob});
+      continue;
+    }
+    round_->Accept(client,
+                   {.header = event.header, .blob = event.blob, .update_norm = event.update_norm},
+                   office_.env.clock.Now());
+  }
+  if (lost.empty()) return;
+  for (const RunEvent& event : lost) start_.accepted.erase(std::get<UpdateLost>(event).client);
+  // Asking again does not wait for the disk: the ledger keeps its order, so it can accept the
+  // update again only behind its loss, and a loss that it does not get to hold is found again.
+  office_.Record(std::move(lost));
 }
 
 void RoundRunner::Offer(const ClientId& client) {

@@ -63,6 +63,7 @@ class RoundRunner {
 
   void RecordOpening();
   void StartCollecting();
+  void SeatAccepted();
   void Offer(const ClientId& client);
   void AnswerStray(const ClientId& from, const UpdateOffer& offer);
   void Verdict(const ClientId& to, RoundId round, const Status& status);

@@ -145,6 +145,10 @@ struct Teller {
                Losses(e.header.train_loss).terminal, ", ", e.header.num_examples, " examples, ",
                Cell::Bytes(e.bytes).terminal, ", norm ", Cell::Number(e.update_norm, 4).terminal);
   }
+  std::string operator()(const UpdateLost& e) const {
+    return Str("round ", e.round, ": the update of ", e.client, " is gone from ", e.blob,
+               ", it is asked for again");
+  }
   std::string operator()(const UpdateRefused& e) const {
     return Str("round ", e.round, ": ", e.client, " refused: ", e.code, ": ", e.reason);
   }

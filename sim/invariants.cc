@@ -75,6 +75,16 @@ class Rules {
     return OkStatus();
   }
 
+  Status operator()(const UpdateLost& event) {
+    if (!open_ || event.round.number != version_ + 1) {
+      return Broken(Str("an update of round ", event.round, " is lost after version ", version_));
+    }
+    if (accepted_.erase(event.client) == 0) {
+      return Broken(Str("the update of ", event.client, " is lost but did not count"));
+    }
+    return OkStatus();
+  }
+
   Status operator()(const RoundMissed& event) {
     WEFT_TRY(InTime("missed"));
     if (!open_ || event.round.number != version_ + 1) return Broken("a round that is not open");
@@ -199,6 +209,10 @@ Status InvariantChecker::CheckBlobs(const std::vector<LedgerEvent>& ledger,
     } else if (const auto* accepted = std::get_if<UpdateAccepted>(&event)) {
       wanted[accepted->blob] = accepted->header.payload_sha256;
       spool.push_back(accepted->blob);
+    } else if (const auto* lost = std::get_if<UpdateLost>(&event)) {
+      // A ledger may say so, but nobody takes files from a simulated disk: the aggregator did.
+      return Internal(Str("[invariant] row ", row.seq, " ", row.kind, ": blob ", lost->blob, " of ",
+                          lost->client, " was on disk when its update was accepted"));
     } else if (const auto* round = std::get_if<BestRound>(&event)) {
       best = round->version.number;
     }

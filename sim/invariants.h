@@ -18,8 +18,8 @@ namespace weft::sim {
 /// one:
 ///   versions count up by one; a round is opened for the next version only, and ends (published or
 ///   missed) within its deadline of its opening or of the aggregator's last start
-///   an update is accepted once a round, from a client that was ever asked, at the rank it was
-///   asked for
+///   an update is accepted once a round, and again only after it was lost, from a client that was
+///   ever asked, at the rank it was asked for
 ///   what a round merged is exactly what was accepted for it, and at least its quorum
 ///   the best version's loss only falls while the same judge speaks
 ///   after the run has finished nothing follows but a new start
@@ -31,7 +31,7 @@ class InvariantChecker {
   explicit InvariantChecker(Settings settings) : settings_(std::move(settings)) {}
 
   /// The aggregator's disk as it is now: the ledger keeps its rules, has lost nothing since the
-  /// last look, and the blobs it speaks of are there.
+  /// last look, and the blobs it speaks of are there; an update that it calls lost was not kept.
   void Look(const Store& disk);
   /// The aggregator sends this: a client is told that its update counts only when the ledger says
   /// so on disk.

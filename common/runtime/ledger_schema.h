@@ -58,7 +58,9 @@ CREATE VIEW IF NOT EXISTS rounds AS
          json_extract(p.body, '$.certificate.tail_energy') AS tail_energy,
          json_extract(p.body, '$.certificate.effective_rank') AS effective_rank,
          (SELECT count(*) FROM events u WHERE u.kind = 'update-accepted'
-           AND json_extract(u.body, '$.header.round') = json_extract(p.body, '$.round')) AS accepted,
+           AND json_extract(u.body, '$.header.round') = json_extract(p.body, '$.round'))
+         - (SELECT count(*) FROM events l WHERE l.kind = 'update-lost'
+           AND json_extract(l.body, '$.round') = json_extract(p.body, '$.round')) AS accepted,
          (SELECT json_extract(e.body, '$.loss') FROM events e WHERE e.kind = 'server-evaluated'
            AND json_extract(e.body, '$.version') = json_extract(p.body, '$.round')
            ORDER BY e.seq DESC LIMIT 1) AS server_loss,
@@ -71,20 +73,26 @@ CREATE VIEW IF NOT EXISTS rounds AS
   FROM events p WHERE p.kind = 'round-published';
 
 CREATE VIEW IF NOT EXISTS updates AS
-  SELECT json_extract(body, '$.header.round') AS round,
-         json_extract(body, '$.header.client') AS client,
-         json_extract(body, '$.header.spec.rank') AS rank,
-         json_extract(body, '$.header.num_examples') AS num_examples,
-         json_extract(body, '$.header.label_tokens') AS label_tokens,
-         json_extract(body, '$.header.steps') AS steps,
-         json_extract(body, '$.header.train_loss') AS train_loss,
-         json_extract(body, '$.update_norm') AS update_norm,
-         json_extract(body, '$.bytes') AS bytes,
-         json_extract(body, '$.header.times.train_s') AS train_s,
-         json_extract(body, '$.upload_s') AS upload_s,
-         json_extract(body, '$.admit_s') AS admit_s,
-         json_extract(body, '$.header.payload_sha256') AS payload_sha256
-  FROM events WHERE kind = 'update-accepted';
+  SELECT json_extract(a.body, '$.header.round') AS round,
+         json_extract(a.body, '$.header.client') AS client,
+         json_extract(a.body, '$.header.spec.rank') AS rank,
+         json_extract(a.body, '$.header.num_examples') AS num_examples,
+         json_extract(a.body, '$.header.label_tokens') AS label_tokens,
+         json_extract(a.body, '$.header.steps') AS steps,
+         json_extract(a.body, '$.header.train_loss') AS train_loss,
+         json_extract(a.body, '$.update_norm') AS update_norm,
+         json_extract(a.body, '$.bytes') AS bytes,
+         json_extract(a.body, '$.header.times.train_s') AS train_s,
+         json_extract(a.body, '$.upload_s') AS upload_s,
+         json_extract(a.body, '$.admit_s') AS admit_s,
+         json_extract(a.body, '$.header.payload_sha256') AS payload_sha256
+  FROM events a LEFT JOIN
+       (SELECT json_extract(body, '$.round') AS round, json_extract(body, '$.client') AS client,
+               max(seq) AS seq
+        FROM events WHERE kind = 'update-lost' GROUP BY 1, 2) lost
+       ON lost.round = json_extract(a.body, '$.header.round')
+          AND lost.client = json_extract(a.body, '$.header.client') AND lost.seq > a.seq
+  WHERE a.kind = 'update-accepted' AND lost.seq IS NULL;
 )sql";
 
 }  // namespace weft

@@ -79,6 +79,13 @@ void VisitFields(V& visit, S& event) {
   visit.Required("bytes", event.bytes);
 }
 
+template <typename V, FieldsOf<UpdateLost> S>
+void VisitFields(V& visit, S& event) {
+  visit.Required("round", event.round);
+  visit.Required("client", event.client);
+  visit.Required("blob", event.blob);
+}
+
 template <typename V, FieldsOf<UpdateRefused> S>
 void VisitFields(V& visit, S& event) {
   visit.Required("round", event.round);

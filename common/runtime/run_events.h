@@ -4,9 +4,10 @@
 // names; run_events.cc lists them. A struct's kKind is the event's kind.
 //
 // Order of a run: run-started · round-published(0) · { member-joined | member-gone } ·
-// per round: round-opened · bundle-sent … · update-accepted | update-refused | update-late |
-// client-dropped … · round-published · eval-reported … · server-evaluated · best-round ·
-// … · run-finished. A daemon that starts on a folder with a ledger writes run-resumed first.
+// per round: round-opened · update-lost … · bundle-sent … · update-accepted | update-refused |
+// update-late | client-dropped … · round-published · eval-reported … · server-evaluated ·
+// best-round · … · run-finished. A daemon that starts on a folder with a ledger writes run-resumed
+// first.
 
 #include <cstdint>
 #include <string>
@@ -115,6 +116,16 @@ struct UpdateAccepted {
   friend bool operator==(const UpdateAccepted&, const UpdateAccepted&) = default;
 };
 
+/// An accepted update whose blob is gone from the spool: it counts no longer, and its client is
+/// asked for it again.
+struct UpdateLost {
+  static constexpr std::string_view kKind = "update-lost";
+  RoundId round;
+  ClientId client;
+  std::string blob;  // UpdateAccepted's
+  friend bool operator==(const UpdateLost&, const UpdateLost&) = default;
+};
+
 struct UpdateRefused {
   static constexpr std::string_view kKind = "update-refused";
   RoundId round;
@@ -206,8 +217,8 @@ struct RunFinished {
 
 /// Any of them; std::monostate for a kind this version does not know.
 using RunEvent = std::variant<std::monostate, RunStarted, RunResumed, MemberJoined, MemberGone,
-                              RoundOpened, BundleSent, UpdateAccepted, UpdateRefused, UpdateLate,
-                              ClientDropped, RoundPublished, RoundMissed, EvalReported,
+                              RoundOpened, BundleSent, UpdateAccepted, UpdateLost, UpdateRefused,
+                              UpdateLate, ClientDropped, RoundPublished, RoundMissed, EvalReported,
                               ServerEvaluated, BestRound, BlobsRemoved, RunFinished>;
 
 /// The event as the store takes it. std::monostate has none (a bug, checked).

@@ -34,6 +34,8 @@ struct Promises {
     if (const auto* update = std::get_if<UpdateAccepted>(&event)) {
       promise({update->blob, update->header.payload_bytes, update->header.payload_sha256}, true,
               update->header.round);
+    } else if (const auto* lost = std::get_if<UpdateLost>(&event)) {
+      files.erase(lost->blob);
     } else if (const auto* round = std::get_if<RoundPublished>(&event)) {
       promise(round->state, false, round->round);
       for (const FileRef& file : round->peft_files) promise(file, false, round->round);

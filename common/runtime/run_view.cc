@@ -143,6 +143,18 @@ struct Folder {
     client.reason.clear();
     Recount(header.round);
   }
+  void operator()(const UpdateLost& event) const {
+    ClientRow& client = Client(event.round, event.client);
+    // As if asked for the first time, but that bytes already sent stay counted.
+    const ClientRow before = std::exchange(client, {});
+    client.client = before.client;
+    client.state = "asked";
+    client.rank = before.rank;
+    client.bytes_down = before.bytes_down;
+    client.bytes_up = before.bytes_up;
+    client.reason = "its update was lost from the spool";
+    Recount(event.round);
+  }
   void operator()(const UpdateRefused& event) const {
     Outcome(event.round, event.client, "refused", event.code + ": " + event.reason);
   }

@@ -41,7 +41,7 @@ struct ClientRow {
   double merge_s = 0;
   double evaluate_s = 0;
   std::optional<double> update_norm;
-  std::string reason;  // why it was refused or dropped
+  std::string reason;  // why it was refused or dropped, or is asked again
 };
 
 struct RoundRow {

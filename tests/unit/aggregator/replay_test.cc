@@ -80,6 +80,24 @@ TEST(ReplayTest, ARunThatWasEndedAndStartedAgainGoesOnWithAllItsTries) {
   EXPECT_FALSE(At(events, events.size()).finished.has_value());
 }
 
+TEST(ReplayTest, ALostUpdateCountsNoLongerAndMayBeAcceptedAgain) {
+  std::vector<RunEvent> events = {
+      RunStarted{},
+      SamplePublished(0, "initial"),
+      SampleOpened(1, 1),
+      SampleUpdate(1, "harbour", 2, 100, "u"),
+      SampleUpdate(1, "weaver", 2, 100, "v"),
+      UpdateLost{.round = {1}, .client = {"harbour"}, .blob = "spool/harbour"},
+      SampleUpdate(1, "harbour", 2, 100, "w")};
+  const RunPosition lost = At(events, 6);
+  EXPECT_FALSE(lost.accepted.contains({"harbour"}));
+  EXPECT_TRUE(lost.accepted.contains({"weaver"}));
+  EXPECT_TRUE(lost.open.has_value());
+  const RunPosition again = At(events, 7);
+  EXPECT_EQ(again.accepted.size(), 2u);
+  EXPECT_EQ(again.accepted.at({"harbour"}).header.payload_sha256, Sha256Hex(AsBytes("w")));
+}
+
 TEST(ReplayTest, ReportsOfOlderVersionsAreNotThoseOfTheNewest) {
   std::vector<RunEvent> events = {RunStarted{},
                                   SamplePublished(0, "initial"),
@@ -112,7 +130,14 @@ TEST(ReplayTest, EventsThatCannotFollowAreDamageNamedByRow) {
       {RunStarted{}, SamplePublished(0, "i"),
        RoundMissed{.round = {3}, .attempt = 1, .reason = ""}},
       {RunStarted{}, SamplePublished(0, "i"), SampleUpdate(1, "harbour", 1, 1, "u"),
-       SampleUpdate(1, "harbour", 1, 1, "u")}};
+       SampleUpdate(1, "harbour", 1, 1, "u")},
+      {RunStarted{}, SamplePublished(0, "i"), SampleUpdate(1, "harbour", 1, 1, "u"),
+       UpdateLost{.round = {1}, .client = {"weaver"}, .blob = "spool/weaver"}},
+      {RunStarted{}, SamplePublished(0, "i"), SampleUpdate(1, "harbour", 1, 1, "u"),
+       UpdateLost{.round = {2}, .client = {"harbour"}, .blob = "spool/harbour"}},
+      {RunStarted{}, SamplePublished(0, "i"), SampleUpdate(1, "harbour", 1, 1, "u"),
+       UpdateLost{.round = {1}, .client = {"harbour"}, .blob = "spool/harbour"},
+       SampleUpdate(1, "harbour", 1, 1, "u"), SampleUpdate(1, "harbour", 1, 1, "u")}};
   for (const std::vector<RunEvent>& events : bad) {
     const Result<RunPosition> position = Replay(SampleLedger(events));
     ASSERT_FALSE(position.ok());

@@ -2,8 +2,11 @@
 
 #include "aggregator/recovery.h"
 
+#include <algorithm>
+
 #include <gtest/gtest.h>
 
+#include "sim/invariants.h"
 #include "tests/unit/nodes/fake_world.h"
 #include "tests/unit/nodes/usual_settings.h"
 
@@ -132,6 +135,98 @@ TEST(RecoveryTest, ADiskFullInTheSpoolEndsTheRunWithAReasonAndNothingIsLost) {
   StartAll(world);
   ASSERT_TRUE(world.RunToEnd());
   EXPECT_EQ(world.Hashes(), whole.hashes);
+}
+
+/// A run that stands in round 1 with alpha's and beta's updates accepted, gamma training, its
+/// aggregator killed, and beta's update gone from the spool.
+void LoseUpdate(FakeWorld& world) {
+  world.hold_training = {"gamma"};
+  ASSERT_TRUE(world.StartAggregator().ok());
+  StartAll(world);
+  ASSERT_TRUE(world.RunUntil([&] { return world.Events<UpdateAccepted>().size() == 2; }));
+  world.RunFor(2);  // the clients have heard of it
+  world.KillAggregator();
+  const std::vector<UpdateAccepted> accepted = world.Events<UpdateAccepted>();
+  const auto beta = std::find_if(accepted.begin(), accepted.end(), [](const UpdateAccepted& event) {
+    return event.header.client.name == "beta";
+  });
+  ASSERT_NE(beta, accepted.end());
+  ASSERT_TRUE(world.disk->ReadBlob(beta->blob).ok());
+  world.disk->RemoveBlob(beta->blob, [](const Status&) {});
+  world.RunFor(7);
+}
+
+TEST(RecoveryTest, AnUpdateThatIsGoneFromTheSpoolIsAskedForAgainAndTheLedgerSaysSo) {
+  const Undisturbed whole(UsualSettings(2));
+  FakeWorld world(UsualSettings(2));
+  ASSERT_NO_FATAL_FAILURE(LoseUpdate(world));
+  ASSERT_TRUE(world.StartAggregator().ok());
+  ASSERT_TRUE(world.RunUntil([&] { return world.Events<UpdateAccepted>().size() == 3; }));
+  const std::vector<UpdateLost> lost = world.Events<UpdateLost>();
+  ASSERT_EQ(lost.size(), 1U) << "alpha's is there";
+  EXPECT_EQ(lost.front().round, RoundId{1});
+  EXPECT_EQ(lost.front().client.name, "beta");
+  EXPECT_EQ(lost.front().blob, world.Events<UpdateAccepted>().back().blob);
+  EXPECT_EQ(world.Events<UpdateAccepted>().back().header.client.name, "beta");
+  EXPECT_EQ(world.trained("beta"), 2);
+
+  // Once more before the round is published: what was accepted twice is no damage now.
+  world.KillAggregator();
+  const Result<RunPosition> position = Replay(world.Ledger());
+  ASSERT_TRUE(position.ok()) << position.status();
+  EXPECT_EQ(position->accepted.size(), 2U);
+  world.RunFor(7);
+  const Status again = world.StartAggregator();
+  ASSERT_TRUE(again.ok()) << again;
+  world.ReleaseTraining();
+  ASSERT_TRUE(world.RunToEnd());
+  ASSERT_TRUE(world.aggregator().Outcome().ok()) << world.aggregator().Outcome();
+  EXPECT_EQ(world.Events<UpdateLost>().size(), 1U);
+  EXPECT_EQ(world.Hashes(), whole.hashes) << "beta trained the same again";
+  const Status rules = sim::CheckRunLedger(world.Ledger(), world.settings);
+  EXPECT_TRUE(rules.ok()) << rules;
+}
+
+TEST(RecoveryTest, AnAggregatorKilledRightAfterALossIsRecordedStillAsksForTheUpdate) {
+  const Undisturbed whole(UsualSettings(2));
+  FakeWorld world(UsualSettings(2));
+  ASSERT_NO_FATAL_FAILURE(LoseUpdate(world));
+  ASSERT_TRUE(world.StartAggregator().ok());
+  ASSERT_TRUE(world.RunUntil([&] { return !world.Events<UpdateLost>().empty(); }));
+  world.KillAggregator();
+  ASSERT_EQ(world.Events<UpdateAccepted>().size(), 2U) << "it is not accepted again yet";
+  world.RunFor(7);
+  const Status again = world.StartAggregator();
+  ASSERT_TRUE(again.ok()) << again;
+  world.ReleaseTraining();
+  ASSERT_TRUE(world.RunToEnd());
+  ASSERT_TRUE(world.aggregator().Outcome().ok()) << world.aggregator().Outcome();
+  EXPECT_EQ(world.Events<UpdateLost>().size(), 1U) << "it is lost once";
+  EXPECT_EQ(world.Hashes(), whole.hashes);
+  const Status rules = sim::CheckRunLedger(world.Ledger(), world.settings);
+  EXPECT_TRUE(rules.ok()) << rules;
+}
+
+TEST(RecoveryTest, AnUpdateLostBetweenTwoTriesIsAskedForInTheNext) {
+  Settings settings = UsualSettings(1);
+  settings.cohort.deadline_s = 30;
+  FakeWorld world(settings);
+  world.hold_training = {"gamma"};
+  ASSERT_TRUE(world.StartAggregator().ok());
+  StartAll(world);
+  ASSERT_TRUE(world.RunUntil([&] { return world.Events<UpdateAccepted>().size() == 2; }));
+  const UpdateAccepted first = world.Events<UpdateAccepted>().front();
+  world.disk->RemoveBlob(first.blob, [](const Status&) {});
+  ASSERT_TRUE(world.RunUntil([&] { return !world.Events<RoundMissed>().empty(); }));
+  world.ReleaseTraining();
+  ASSERT_TRUE(world.RunToEnd());
+  ASSERT_TRUE(world.aggregator().Outcome().ok()) << world.aggregator().Outcome();
+  ASSERT_EQ(world.Events<UpdateLost>().size(), 1U);
+  EXPECT_EQ(world.Events<UpdateLost>().front().client, first.header.client);
+  EXPECT_EQ(world.Events<UpdateAccepted>().size(), 4U);
+  const Status rules = sim::CheckRunLedger(world.Ledger(), world.settings);
+  EXPECT_TRUE(rules.ok()) << rules;
+  EXPECT_TRUE(Replay(world.Ledger()).ok()) << Replay(world.Ledger()).status();
 }
 
 TEST(RecoveryTest, ACompletedRunIsNotRunAgain) {

@@ -42,6 +42,7 @@ std::vector<RunEvent> OneOfEach() {
       RoundOpened{.plan = plan, .attempt = 2, .bundles = {{{"a"}, "ff", 99}}},
       BundleSent{.round = {2}, .client = {"a"}, .bytes = 5, .download_s = 0.5},
       UpdateAccepted{.header = header, .blob = "spool/a", .update_norm = 2, .bytes = 9},
+      UpdateLost{.round = {2}, .client = {"a"}, .blob = "spool/a"},
       UpdateRefused{.round = {2}, .client = {"a"}, .code = "data-loss", .reason = "NaN"},
       UpdateLate{.round = {2}, .client = {"a"}},
       ClientDropped{.round = {2}, .client = {"a"}, .reason = "gone", .phase = "train"},

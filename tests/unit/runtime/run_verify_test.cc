@@ -100,6 +100,22 @@ TEST_F(RunVerifyTest, AnUpdateOfTheOpenRoundMustBeThere) {
   EXPECT_TRUE(VerifyRun(folder()).ok()) << Problem();
 }
 
+TEST_F(RunVerifyTest, AnUpdateThatTheLedgerCallsLostNeedNotBeThere) {
+  std::vector<RunEvent> events = SampleRun();
+  events.resize(16);
+  events.emplace_back(UpdateLost{.round = {1}, .client = {"weaver"}, .blob = "spool/weaver"});
+  Write(events);
+  File("state/round-0", "initial");
+  File("spool/harbour", "update of harbour");
+  EXPECT_TRUE(VerifyRun(folder()).ok()) << Problem();
+  Write({SampleUpdate(1, "weaver", 1, 300, "another of weaver")});
+  EXPECT_NE(Problem().find("row 18 update-accepted: file spool/weaver: is missing"),
+            std::string::npos)
+      << Problem();
+  File("spool/weaver", "another of weaver");
+  EXPECT_TRUE(VerifyRun(folder()).ok()) << Problem();
+}
+
 TEST_F(RunVerifyTest, FilesOfThePeftFolderAreHashedToo) {
   std::vector<RunEvent> events = SampleRun();
   RoundPublished published = SamplePublished(2, "state two");
@@ -142,7 +158,11 @@ TEST_F(RunVerifyTest, ALedgerCannotPointOutsideItsFolder) {
 
 // The views are what people query with a sqlite3 shell: each must give the numbers of the fold.
 TEST_F(RunVerifyTest, TheViewsOfTheDatabaseSayTheSame) {
-  WriteWhole();
+  std::vector<RunEvent> events = SampleRun();
+  // An update that was lost is no row, and is not counted.
+  events.insert(events.begin() + 15, UpdateLost{.round = {1}, .client = {"harbour"}, .blob = "x"});
+  events.insert(events.begin() + 16, SampleUpdate(1, "harbour", 2, 100, "update of harbour"));
+  Write(events);
   sqlite3* db = nullptr;
   ASSERT_EQ(sqlite3_open((folder() / "run.db").c_str(), &db), SQLITE_OK);
   std::string text;

@@ -30,7 +30,7 @@ std::vector<RunEvent> RandomRun(RandomStream& random) {
       for (const char* name : kClients) opened.plan.cohort.push_back({ClientId{name}, {}});
       events.emplace_back(opened);
       for (uint64_t n = random.Below(10); n > 0; --n) {
-        switch (random.Below(6)) {
+        switch (random.Below(7)) {
           case 0:
             events.emplace_back(BundleSent{{round}, {client()}, random.Below(1000), 0.1});
             break;
@@ -45,6 +45,11 @@ std::vector<RunEvent> RandomRun(RandomStream& random) {
           case 4:
             events.emplace_back(UpdateLate{{round}, {client()}});
             break;
+          case 5: {
+            const std::string name = client();
+            events.emplace_back(UpdateLost{{round}, {name}, "spool/" + name});
+            break;
+          }
           default:
             events.emplace_back(ClientDropped{{round}, {client()}, "silent", "train"});
         }
@@ -70,7 +75,7 @@ class RunViewModelTest : public ::testing::TestWithParam<uint64_t> {
 TEST_P(RunViewModelTest, BytesAndOutcomesAddUpToWhatTheEventsSay) {
   RunFold fold;
   for (const LedgerEvent& row : rows_) ASSERT_TRUE(fold.Add(row).ok());
-  // The model: bytes of all attempts, the last attempt's outcomes; accepted is final.
+  // The model: bytes of all attempts, the last attempt's outcomes; accepted is final until lost.
   std::map<uint32_t, std::map<std::string, std::string>> outcome;
   std::map<uint32_t, uint64_t> down, up;
   for (const RunEvent& event : events_) {
@@ -81,6 +86,8 @@ TEST_P(RunViewModelTest, BytesAndOutcomesAddUpToWhatTheEventsSay) {
       up[update->header.round.number] += update->bytes;
       outcome[update->header.round.number][update->header.client.name] = "accepted";
     }
+    if (const auto* lost = std::get_if<UpdateLost>(&event))
+      outcome[lost->round.number][lost->client.name].clear();
     const auto note = [&](RoundId round, const ClientId& client, const char* word) {
       std::string& now = outcome[round.number][client.name];
       if (now != "accepted") now = word;

@@ -118,6 +118,28 @@ TEST(RunViewTest, RefusedLateAndReplayedUpdates) {
   EXPECT_EQ(round.accepted + round.late + round.refused, 3u);
 }
 
+TEST(RunViewTest, ALostUpdateCountsNoLongerUntilItIsAcceptedAgain) {
+  std::vector<RunEvent> events = SampleRun();
+  events.resize(16);  // up to both accepted updates
+  events.emplace_back(UpdateLost{.round = {1}, .client = {"weaver"}, .blob = "spool/weaver"});
+  RunFold fold;
+  for (const LedgerEvent& row : SampleLedger(events)) ASSERT_TRUE(fold.Add(row).ok());
+  const RoundRow lost = fold.view().rounds[1];
+  EXPECT_EQ(lost.accepted, 1u);
+  EXPECT_EQ(lost.train_loss, 2) << "harbour's alone";
+  EXPECT_EQ(lost.clients[1].state, "asked");
+  EXPECT_EQ(lost.clients[1].rank, 8);
+  EXPECT_EQ(lost.clients[1].num_examples, 0u);
+  EXPECT_EQ(lost.clients[1].bytes_up, 16u) << "they were sent";
+  EXPECT_EQ(lost.clients[1].reason, "its update was lost from the spool");
+  events.emplace_back(SampleUpdate(1, "weaver", 1, 300, "update of weaver"));
+  ASSERT_TRUE(fold.Add(SampleLedger(events).back()).ok());
+  EXPECT_EQ(fold.view().rounds[1].accepted, 2u);
+  EXPECT_EQ(fold.view().rounds[1].train_loss, 1.25);
+  EXPECT_EQ(fold.view().rounds[1].clients[1].bytes_up, 32u);
+  EXPECT_TRUE(fold.view().rounds[1].clients[1].reason.empty());
+}
+
 TEST(RunViewTest, AResumedRunIsRunningAgain) {
   std::vector<RunEvent> events = SampleRun();
   events.emplace_back(RunResumed{.round = {2}, .software = "weft"});

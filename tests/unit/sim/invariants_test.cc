@@ -133,6 +133,27 @@ TEST(InvariantsTest, EachRuleBrokenIsNoticed) {
   }
 }
 
+TEST(InvariantsTest, AnUpdateThatWasLostMayBeAcceptedAgain) {
+  const UpdateLost lost{.round = {1}, .client = {"harbour"}, .blob = "spool/harbour"};
+  std::vector<RunEvent> events = {RunStarted{},
+                                  SamplePublished(0, "initial"),
+                                  Opened(1),
+                                  Update(1, "harbour"),
+                                  lost,
+                                  Update(1, "weaver"),
+                                  Update(1, "harbour"),
+                                  Merged(1, {"harbour", "weaver"})};
+  EXPECT_TRUE(Check(events).ok()) << Check(events);
+  std::vector<RunEvent> merged_all_the_same = events;
+  merged_all_the_same.erase(merged_all_the_same.begin() + 6);
+  EXPECT_FALSE(Check(merged_all_the_same).ok());
+  std::vector<RunEvent> never_counted = events;
+  std::get<UpdateLost>(never_counted[4]).client = {"weaver"};
+  EXPECT_FALSE(Check(never_counted).ok());
+  events.emplace_back(lost);
+  EXPECT_FALSE(Check(events).ok()) << "its round is over";
+}
+
 TEST(InvariantsTest, TheQuorumIsTheSettings) {
   std::vector<RunEvent> events = {RunStarted{}, SamplePublished(0, "initial"), Opened(1),
                                   Update(1, "harbour"), Merged(1, {"harbour"})};
@@ -185,6 +206,16 @@ TEST_F(CheckerTest, WhatTheLedgerSpeaksOfMustBeThere) {
   checker_.Look(store_);
   EXPECT_NE(checker_.status().message().find("spool/harbour"), std::string::npos);
   EXPECT_EQ(checker_.looks(), 2u);
+}
+
+TEST_F(CheckerTest, ASimulatedDiskLosesNoUpdate) {
+  Write(store_, {RunStarted{}, SamplePublished(0, "initial"), Opened(1), Update(1, "harbour"),
+                 UpdateLost{.round = {1}, .client = {"harbour"}, .blob = "spool/harbour"}});
+  Put(store_, "state/round-0", "initial");
+  checker_.Look(store_);
+  EXPECT_NE(checker_.status().message().find("row 5 update-lost: blob spool/harbour of harbour"),
+            std::string::npos)
+      << checker_.status();
 }
 
 TEST_F(CheckerTest, AMissingStateIsNoticed) {

@@ -21,11 +21,12 @@ inline constexpr size_t kCapnpWordsMax = kControlBytesMax;  // traversal limit (
 inline constexpr int kCapnpNestingMax = 16;                 // pointers below pointers
 
 // ---- names and lists ----
-inline constexpr size_t kNameBytesMax = 256;      // site path, tensor name, client name, run name
-inline constexpr size_t kTextBytesMax = 4096;     // reasons, free text
-inline constexpr size_t kSitesMax = 16384;        // adapted layers in one adapter
-inline constexpr size_t kTensorsPerSiteMax = 64;  // factors of one adapted layer
-inline constexpr size_t kMetricsMax = 64;         // named numbers in one update
+inline constexpr size_t kNameBytesMax = 256;       // site path, tensor name, client name, run name
+inline constexpr size_t kPlainNameBytesMax = 128;  // client and run in settings and allow-lists
+inline constexpr size_t kTextBytesMax = 4096;      // reasons, free text
+inline constexpr size_t kSitesMax = 16384;         // adapted layers in one adapter
+inline constexpr size_t kTensorsPerSiteMax = 64;   // factors of one adapted layer
+inline constexpr size_t kMetricsMax = 64;          // named numbers in one update
 inline constexpr size_t kOptionsMax = 64;  // settings of one method, methods, codecs, saved modules
 inline constexpr size_t kSectionsMax = 8;  // parts of one tensor block
 inline constexpr size_t kDenseTensorsMax = 4096;   // tensors of whole modules in one section
@@ -39,7 +40,7 @@ inline constexpr uint64_t kExamplesMax = uint64_t{1} << 40;  // rows a client ma
 // ---- files ----
 inline constexpr uint64_t kSafetensorsHeaderMax = uint64_t{100} << 20;  // JSON header of one file
 inline constexpr size_t kJsonBytesMax = size_t{256} << 20;  // largest tokenizer.json: ~20 MB
-inline constexpr int kJsonNestingMax = 64;  // arrays and objects within each other
+inline constexpr int kJsonNestingMax = 64;                  // arrays and objects within each other
 inline constexpr int32_t kTokenIdMax = (1 << 22) - 1;  // the largest vocabularies have 2^18 tokens
 inline constexpr size_t kJsonlLineBytesMax = size_t{16} << 20;  // one row of data
 

@@ -63,16 +63,19 @@ bool IsNumber(std::string_view text, size_t digits_max) {
   return !text.empty() && text.size() <= digits_max && AllOf(text, kDigits);
 }
 
-// Names become parts of file names and labels of logs.
+// Names become parts of file names and labels of logs; CheckSiteName (common/net/keys.h) holds
+// those of clients to the same.
 bool IsName(const std::string& text) {
   const std::string first = std::string(kLetters) + std::string(kDigits);
-  constexpr size_t kNameMax = 128;
-  return !text.empty() && text.size() <= kNameMax && AllOf(text.substr(0, 1), first) &&
-         AllOf(text, first + "._-");
+  return !text.empty() && text.size() <= limits::kPlainNameBytesMax &&
+         AllOf(text.substr(0, 1), first) && AllOf(text, first + "._-");
 }
-constexpr std::string_view kNameWanted =
-    "a name of letters, digits, dots, dashes and underscores, at most 128, the first a letter or "
-    "digit";
+Rule Name() {
+  static const std::string wanted =
+      Str("a name of letters, digits, dots, dashes and underscores, at most ",
+          limits::kPlainNameBytesMax, ", the first a letter or digit");
+  return Form(IsName, wanted);
+}
 
 bool IsDevice(const std::string& text) {
   constexpr std::string_view kNumbered = "cuda:";
@@ -101,7 +104,7 @@ bool IsTcp(const std::string& text) {
 constexpr std::string_view kTcpWanted = "tcp://HOST:PORT";
 
 void BindRun(std::vector<Binding>& t, Settings& s) {
-  t.push_back({"run", "name", &s.run.name, "Name of the run.", Form(IsName, kNameWanted)});
+  t.push_back({"run", "name", &s.run.name, "Name of the run.", Name()});
   t.push_back({"run", "seed", &s.run.seed,
                "Everything random follows from it: cohorts, shuffling, initial adapters.", kAny});
   t.push_back({"run", "num-server-rounds", &s.run.num_server_rounds,
@@ -339,8 +342,7 @@ std::vector<Binding> BindClient(ClientSettings& c) {
   Rule rank = Between(1, limits::kRankMax);
   rank.words = {"auto"};
   return {
-      {"client", "name", &c.name, "The site's name, as in the aggregator's allow-list.",
-       Form(IsName, kNameWanted)},
+      {"client", "name", &c.name, "The site's name, as in the aggregator's allow-list.", Name()},
       {"client", "data", &c.data, "Training rows, JSONL.", Path()},
       {"client", "valid", &c.valid, "Validation rows; empty: the last valid-fraction of data.",
        Path()},

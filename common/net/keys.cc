@@ -13,6 +13,7 @@
 #include <zmq.h>
 
 #include "common/base/check.h"
+#include "common/base/limits.h"
 #include "common/base/str.h"
 
 namespace weft {
@@ -21,7 +22,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr size_t kRawKeyBytes = 32;
-constexpr size_t kSiteNameMax = 64;
 constexpr uint64_t kKeyFileBytesMax = 4096;
 constexpr uint64_t kAllowListBytesMax = 8 << 20;
 
@@ -198,14 +198,16 @@ Status CheckSiteName(std::string_view name) {
   const auto plain = [](char c) {
     return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
   };
-  const bool fits = !name.empty() && name.size() <= kSiteNameMax && plain(name.front()) &&
-                    std::all_of(name.begin(), name.end(), [&](char c) {
+  const bool fits = !name.empty() && name.size() <= limits::kPlainNameBytesMax &&
+                    plain(name.front()) && std::all_of(name.begin(), name.end(), [&](char c) {
                       return plain(c) || c == '.' || c == '_' || c == '-';
                     });
   if (!fits) {
-    return InvalidArgument(Str(
-        "[keys] site name \"", name.substr(0, kSiteNameMax),
-        "\": wanted 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit"));
+    return InvalidArgument(Str("[keys] site name \"", name.substr(0, limits::kPlainNameBytesMax),
+                               "\": got ", name.size(), " characters, wanted 1 to ",
+                               limits::kPlainNameBytesMax,
+                               " letters, digits, '.', '_' or '-', beginning with a letter or "
+                               "digit"));
   }
   if (name == "aggregator")
     return InvalidArgument("[keys] the site name \"aggregator\" is the aggregator's own");

@@ -34,8 +34,8 @@ struct KeyPair {
 [[nodiscard]] Result<std::string> LoadPublicKey(const std::string& text_or_file);
 [[nodiscard]] bool IsKeyText(std::string_view text);
 
-/// A site name: 1–64 letters, digits, '.', '_' or '-', beginning with a letter or digit; not
-/// "aggregator".
+/// A site name: 1 to limits::kPlainNameBytesMax letters, digits, '.', '_' or '-', beginning with a
+/// letter or digit; not "aggregator".
 [[nodiscard]] Status CheckSiteName(std::string_view name);
 
 /// Who may connect. Lines "public-key name"; '#' begins a comment. Two keys of one name or one key

@@ -9,6 +9,7 @@
 
 #include <gtest/gtest.h>
 
+#include "common/base/limits.h"
 #include "common/config/binding.h"
 #include "tests/support/post_queue.h"
 
@@ -250,6 +251,14 @@ TEST_F(LoadTest, WrongTypesAndRangesSayGotAndWanted) {
   ExpectHas(Error("", {"adapter.rank=many"}), "--set adapter.rank=many: adapter.rank: got");
   ExpectHas(Error("", {"train.packing=yes"}), "wanted true or false");
   ExpectHas(Error("", {"sim.ranks=4,x"}), "wanted list of integers");
+}
+
+TEST_F(LoadTest, AClientsNameMayBeAsLongAsInTheAllowList) {
+  const std::string longest(limits::kPlainNameBytesMax, 'n');
+  const Result<Settings> s = Load("[[client]]\nname = \"" + longest + "\"");
+  ASSERT_TRUE(s.ok()) << s.status();
+  EXPECT_EQ(s->clients[0].name, longest);
+  ExpectHas(Error("[[client]]\nname = \"" + longest + "n\""), "underscores, at most 128, the");
 }
 
 TEST_F(LoadTest, AMissingFileAFolderAndHostileBytesAreErrors) {

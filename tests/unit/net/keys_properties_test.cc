@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include "common/base/limits.h"
 #include "common/base/random.h"
 #include "common/base/str.h"
 #include "common/net/keys.h"
@@ -110,8 +111,22 @@ TEST(SiteNameTest, NamesAreFitForFilesLogsAndSettings) {
     EXPECT_EQ(status.code(), Code::kInvalidArgument) << bad;
     EXPECT_NE(status.message().find("site name"), std::string::npos) << status;
   }
-  EXPECT_TRUE(CheckSiteName(std::string(64, 'n')).ok());
-  EXPECT_FALSE(CheckSiteName(std::string(65, 'n')).ok());
+}
+
+// Whoever the settings name can be allowed: LoadTest has the other half.
+TEST(SiteNameTest, ANameMayBeAsLongAsInTheSettings) {
+  const std::string longest(limits::kPlainNameBytesMax, 'n');
+  EXPECT_TRUE(CheckSiteName(longest).ok()) << CheckSiteName(longest);
+  const Status status = CheckSiteName(longest + "n");
+  EXPECT_EQ(status.code(), Code::kInvalidArgument);
+  EXPECT_NE(status.message().find("got 129 characters, wanted 1 to 128 letters"), std::string::npos)
+      << status;
+  const TempFolder folder;
+  const std::string key = NewKey();
+  ASSERT_TRUE(AllowKey(folder.path() / "allow", key, ClientId{longest}).ok());
+  const Result<AllowList> list = AllowList::Load(folder.path() / "allow");
+  ASSERT_TRUE(list.ok()) << list.status();
+  EXPECT_EQ(list->KeyOf(ClientId{longest}), key);
 }
 
 // Against a model: name → key, and no key twice.

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include "common/base/limits.h"
 #include "common/base/str.h"
 #include "tests/support/temp_folder.h"
 
@@ -115,8 +116,9 @@ TEST(AllowListTest, TwoKeysOfOneNameAndOneKeyTwiceAreRefusedByLine) {
 
 TEST(AllowListTest, MalformedLinesAreNamed) {
   const std::string a = Key();
-  for (const std::string& line : {std::string("nonsense alpha"), a, a + " al pha", a + " ../x",
-                                  a + " aggregator", a + " -x", a + " " + std::string(65, 'x')}) {
+  for (const std::string& line :
+       {std::string("nonsense alpha"), a, a + " al pha", a + " ../x", a + " aggregator", a + " -x",
+        a + " " + std::string(limits::kPlainNameBytesMax + 1, 'x')}) {
     const Status status = AllowList::Parse("# one\n" + line + "\n", "f").status();
     EXPECT_EQ(status.code(), Code::kInvalidArgument) << line;
     EXPECT_NE(status.message().find("f:2"), std::string::npos) << status;

@@ -67,6 +67,11 @@ class Simulation {
     return OkStatus();
   }
 
+  [[nodiscard]] int64_t MaxLen(const Model& model) const {
+    const int64_t context = model.config().max_positions;
+    return settings_.train.max_len > 0 ? std::min(settings_.train.max_len, context) : context;
+  }
+
   // One base, and what each worker trains on top of it at a time.
   Status CheckMemory() {
     WEFT_TRY_ASSIGN(const std::shared_ptr<const Model> model,
@@ -79,8 +84,7 @@ class Simulation {
     }
     MemoryRequest request;
     request.trained_parameters = parameters;
-    request.longest_row =
-        settings_.train.max_len > 0 ? settings_.train.max_len : model->config().max_positions;
+    request.longest_row = LongestRow(population_, MaxLen(*model), settings_.train.long_rows);
     request.available_bytes = AvailableMemory(model->device());
     const MemoryPlan plan = PlanMemory(*model, settings_.train, request);
     const auto workers = static_cast<int64_t>(workers_);
@@ -90,9 +94,9 @@ class Simulation {
     const int64_t allowed = settings_.sim.memory_mb > 0 ? settings_.sim.memory_mb << 20
                                                         : request.available_bytes / 10 * 9;
     Notice(Str("memory plan: base ", plan.base_bytes >> 20, " MB once, ", workers,
-               " workers × at most ", plan.training_bytes() >> 20, " MB, updates of ",
-               population_.clients.size(), " clients ", updates >> 20, " MB; allowed ",
-               allowed >> 20, " MB"));
+               " workers × at most ", plan.training_bytes() >> 20, " MB for rows of ",
+               plan.row_tokens, " tokens at most, updates of ", population_.clients.size(),
+               " clients ", updates >> 20, " MB; allowed ", allowed >> 20, " MB"));
     if (allowed > 0 && needed > allowed) {
       return ResourceExhausted(
           Str("[sim] memory plan is ", needed >> 20, " MB, allowed are ", allowed >> 20,
@@ -226,9 +230,7 @@ class Simulation {
     ServerEvaluation evaluation;
     WEFT_TRY_ASSIGN(evaluation.model, shared_.models->Get(settings_.train.dtype));
     TokenizeOptions tokens;
-    const int64_t context = evaluation.model->config().max_positions;
-    tokens.max_len =
-        settings_.train.max_len > 0 ? std::min(settings_.train.max_len, context) : context;
+    tokens.max_len = MaxLen(*evaluation.model);
     tokens.chat_template = shared_.chat_template;
     WEFT_TRY_ASSIGN(TokenRows rows,
                     TokenizeRows(population_.evaluation, *shared_.tokenizer, tokens));

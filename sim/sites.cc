@@ -7,6 +7,8 @@
 #include <sstream>
 #include <utility>
 
+#include <ATen/Parallel.h>
+
 #include "common/data/partition.h"
 #include "common/formats/jsonl_rows.h"
 
@@ -65,6 +67,21 @@ Result<std::vector<VirtualClient>> FromTables(const Settings& settings, const Sh
 }
 
 }  // namespace
+
+int64_t LongestRow(const Population& population, int64_t max_len, const std::string& long_rows) {
+  const auto clients = static_cast<int64_t>(population.clients.size());
+  std::vector<size_t> longest(population.clients.size());
+  at::parallel_for(0, clients, 1, [&](int64_t begin, int64_t end) {
+    for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
+      const auto tokens =
+          population.clients[i].site->Tokens(Site::Split::kTrain, max_len, long_rows);
+      if (!tokens.ok()) continue;
+      for (const TokenRow& row : (*tokens)->rows) longest[i] = std::max(longest[i], row.ids.size());
+    }
+  });
+  return longest.empty() ? 0
+                         : static_cast<int64_t>(*std::max_element(longest.begin(), longest.end()));
+}
 
 Result<Population> MakePopulation(const Settings& settings, const SharedBase& shared) {
   const SimSettings& sim = settings.sim;

@@ -2,6 +2,7 @@
 // The virtual clients of a simulation: partitions of one data set, or the [[client]] tables.
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "client/load_site.h"
@@ -18,6 +19,12 @@ struct Population {
   std::vector<VirtualClient> clients;  // by name
   std::vector<Row> evaluation;         // first [sim] eval-rows of the data, or [evaluate] data
 };
+
+/// Tokens of the longest row that any of the clients trains on, at most `max_len`. Tokenizes what
+/// the rounds would, on all cores; the sites keep it. A site whose rows cannot be used counts for
+/// nothing: it says so when it is asked to train.
+[[nodiscard]] int64_t LongestRow(const Population& population, int64_t max_len,
+                                 const std::string& long_rows);
 
 [[nodiscard]] Result<Population> MakePopulation(const Settings& settings, const SharedBase& shared);
 

@@ -127,6 +127,31 @@ TEST_F(SimulationTest, SampledCohortsTrainAndTheOthersWait) {
   EXPECT_GT(seen.size(), 4u) << "another half each round";
 }
 
+TEST_F(SimulationTest, MemoryIsPlannedForTheLongestRowAndNotForTheModelsContext) {
+  const weft::testing::TempFolder folder;
+  ASSERT_TRUE(weft::testing::WriteSmallModel(folder.path() / "model").ok());
+  std::string config = weft::testing::kSmallConfig;
+  const std::string context = "\"max_position_embeddings\":64";
+  ASSERT_NE(config.find(context), std::string::npos);
+  config.replace(config.find(context), context.size(), "\"max_position_embeddings\":100000");
+  folder.Write("model/config.json", config);
+  SimulationOptions options;
+  options.settings = Usual("fedavg");
+  options.settings.model.path = (folder.path() / "model").string();
+  options.settings.run.num_server_rounds = 1;
+  options.settings.train.max_len = 0;
+  options.settings.sim.memory_mb = 100;  // 100,000 tokens a row would need a gigabyte
+  std::string notices;
+  options.on_notice = [&](const std::string& text) { notices += text + "\n"; };
+  const Result<SimulationReport> report = Simulate(options);
+  ASSERT_TRUE(report.ok()) << report.status();
+  const std::string wanted = "MB for rows of ";
+  ASSERT_NE(notices.find(wanted), std::string::npos) << notices;
+  const int tokens = std::stoi(notices.substr(notices.find(wanted) + wanted.size()));
+  EXPECT_GT(tokens, 5) << notices;
+  EXPECT_LT(tokens, 64) << notices;
+}
+
 TEST_F(SimulationTest, WhatCannotBeSimulatedIsSaidBeforehand) {
   const auto error = [](Settings settings) { return Run(settings).status(); };
   Settings none = Usual();

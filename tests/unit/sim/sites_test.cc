@@ -77,6 +77,29 @@ TEST_F(SitesTest, RanksAreDealtInTurnAndElseTheAdapters) {
   EXPECT_EQ(ranks, (std::vector<int64_t>{2, 4, 2, 4, 2}));
 }
 
+TEST_F(SitesTest, TheLongestRowIsOverAllClientsInTokensAndNoLongerThanIsTrained) {
+  const TempFolder folder;
+  const std::string words = "harbour harbour harbour harbour harbour harbour harbour harbour";
+  std::string rows;
+  for (int i = 0; i < 9; ++i) rows += "{\"text\": \"row\"}\n";
+  Settings settings = Dealt(3);
+  settings.sim.data = folder.Write("rows.jsonl", rows + "{\"text\": \"" + words + "\"}\n").string();
+  const Population population = Make(settings);
+  const auto first = population.clients[0].site->Tokens(Site::Split::kTrain, 64, "cut");
+  ASSERT_TRUE(first.ok()) << first.status();
+  const auto longest = static_cast<int64_t>((*first)->rows.back().ids.size());
+  ASSERT_GT(longest, 9) << "dealt round robin: the tenth row is the first client's";
+  EXPECT_EQ(LongestRow(population, 64, "cut"), longest);
+  EXPECT_EQ(LongestRow(population, 5, "cut"), 5);
+  EXPECT_LT(LongestRow(population, longest - 1, "drop"), longest - 1);
+  EXPECT_EQ(LongestRow(Population{}, 64, "cut"), 0);
+}
+
+TEST_F(SitesTest, ASiteWithoutUsableRowsHasNoLongestRow) {
+  const Population population = Make(Dealt(2));
+  EXPECT_EQ(LongestRow(population, 1, "cut"), 0) << "one token has no next one to predict";
+}
+
 TEST_F(SitesTest, TheFirstRowsAreKeptForEvaluationAndNobodyTrainsOnThem) {
   Settings settings = Dealt(4);
   settings.sim.eval_rows = 10;

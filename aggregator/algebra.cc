@@ -229,8 +229,12 @@ IdealDistance DistanceToIdeal(const LowRank& published, const LowRankSum& ideal,
   }
   at::Tensor signs_IP = at::empty({ideal.in(), kIdealProbes}, at::kDouble);
   RandomStream stream = RandomStream::Derive(0, {"ideal-probes", label});
-  double* values = signs_IP.mutable_data_ptr<double>();
-  for (int64_t i = 0; i < signs_IP.numel(); ++i) values[i] = stream.Uniform() < 0.5 ? -1 : 1;
+  auto* values = signs_IP.mutable_data_ptr<double>();
+  static_assert(kIdealProbes == 32, "a row's signs are the bits of one word");
+  for (int64_t i = 0; i < ideal.in(); ++i) {
+    uint32_t bits = stream.NextU32();
+    for (int64_t p = 0; p < kIdealProbes; ++p, bits >>= 1) *values++ = (bits & 1) != 0 ? -1 : 1;
+  }
   signs_IP = signs_IP.to(published.A_RI.device());
   const LowRank stack = ideal.Stack();
   const at::Tensor image_OP = at::matmul(stack.B_OR, at::matmul(stack.A_RI, signs_IP));

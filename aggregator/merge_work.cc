@@ -45,7 +45,9 @@ Result<std::vector<ReceivedUpdate>> ReadSpool(const MergeJob& job) {
     }
     WEFT_TRY_ASSIGN(Blob payload, job.store->ReadBlob(spooled.blob));
     updates.push_back({spooled.header, *plan, std::move(payload), spooled.update_norm,
-                       [store = job.store, blob = spooled.blob] { return store->ReadBlob(blob); }});
+                       [store = job.store, blob = spooled.blob](uint64_t offset, uint64_t length) {
+                         return store->ReadPart(blob, offset, length);
+                       }});
   }
   return updates;
 }

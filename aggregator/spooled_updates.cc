@@ -25,7 +25,7 @@ Result<std::unique_ptr<SpooledUpdates>> SpooledUpdates::Open(std::vector<Receive
     }
     WEFT_TRY_ASSIGN(TensorBlock block,
                     ReadUpdate(update.client, update.header, sites, update.payload));
-    source->offsets_.push_back(update.map ? LetGo(update.payload, block) : Offsets());
+    source->offsets_.push_back(update.read ? LetGo(update.payload, block) : Offsets());
     update.payload = Blob();
     source->blocks_.push_back(std::move(block));
     headers.push_back(update.header);
@@ -53,16 +53,20 @@ Result<LowRank> SpooledUpdates::Factors(size_t client, size_t site) const {
   const TensorBlock& block = blocks_[client];
   const BlockSection& section = block.sections[0];
   WEFT_TRY_ASSIGN(const Codec* codec, FindCodec(block.codec));
-  Blob payload;
-  if (updates_[client].map) {
-    WEFT_TRY_ASSIGN(payload, updates_[client].map());
+  Blob own;
+  size_t begin = 0;
+  if (updates_[client].read) {
+    const std::vector<size_t>& places = offsets_[client][site];
+    begin = places[0];
+    const size_t end = places[places.size() - 2] + places.back();
+    WEFT_TRY_ASSIGN(own, updates_[client].read(begin, end - begin));
   }
   SiteState state{section.sites[site].site, {}};
   for (size_t i = 0; i < section.sites[site].tensors.size(); ++i) {
     BlockTensor tensor = section.sites[site].tensors[i];
-    if (updates_[client].map) {
+    if (updates_[client].read) {
       const size_t* const place = offsets_[client][site].data() + 2 * i;
-      tensor.bytes = payload.Slice(place[0], place[1]);
+      tensor.bytes = own.Slice(place[0] - begin, place[1]);
     }
     WEFT_TRY_ASSIGN(at::Tensor value, codec->View(tensor));
     state.tensors.push_back({tensor.name, std::move(value)});

@@ -17,9 +17,10 @@ struct ReceivedUpdate {
   ClientPlan client;
   Blob payload;
   double update_norm = 0;  // as admission measured it
-  /// Maps the payload anew. Where there is one, `payload` is let go of once its structure is known,
-  /// so that a merge holds one site of every update in memory and not the whole round.
-  std::function<Result<Blob>()> map = {};
+  /// Reads bytes [offset, offset + length) of the payload anew. Where there is one, `payload` is let
+  /// go of once its structure is known, so that a merge holds one site of every update in memory
+  /// and not the whole round.
+  std::function<Result<Blob>(uint64_t offset, uint64_t length)> read = {};
 };
 
 class SpooledUpdates final : public UpdateSource {
@@ -42,14 +43,14 @@ class SpooledUpdates final : public UpdateSource {
   [[nodiscard]] Result<LowRank> Factors(size_t client, size_t site) const override;
 
  private:
-  // Where a tensor lies in its payload.
-  using Offsets = std::vector<std::vector<size_t>>;  // by site: offset and size of each tensor
+  // Where the tensors of each site lie in their payload: offset and size, one after the other.
+  using Offsets = std::vector<std::vector<size_t>>;
   /// Takes the bytes out of the block and notes where they were.
   static Offsets LetGo(const Blob& payload, TensorBlock& block);
 
   std::vector<ReceivedUpdate> updates_;
   std::vector<TensorBlock> blocks_;
-  std::vector<Offsets> offsets_;  // of updates that are mapped anew; else empty
+  std::vector<Offsets> offsets_;  // of updates that are read anew; else empty
   std::vector<double> weights_;
 };
 

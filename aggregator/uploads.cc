@@ -10,8 +10,8 @@ namespace weft {
 namespace {
 
 // Chunks asked for and not yet here, and chunks here and not yet on disk: together they bound the
-// memory of one upload to twice this many chunks (3 MiB).
-constexpr uint32_t kWindow = 6;
+// memory of one upload to twice this many chunks (2 MiB).
+constexpr uint32_t kWindow = 4;
 constexpr Nanos kAskAgainAfter = std::chrono::seconds(3);
 constexpr int kDigestFailuresMax = 2;
 

@@ -63,15 +63,13 @@ class FedAvg final : public Strategy {
   // Ā = Σ p_k pad(A_k), B̄ = Σ p_k s_k pad(B_k).
   static Result<LowRank> MeanOfFactors(const MergeInput& input, size_t site) {
     const SiteState& old = input.global.adapter.sites[site];
-    const auto grown = [](const at::Tensor& mean, int64_t dim, int64_t rank) {
-      if (mean.size(dim) >= rank) return mean;
-      std::vector<int64_t> extra = mean.sizes().vec();
-      extra[static_cast<size_t>(dim)] = rank - mean.size(dim);
-      return at::cat({mean, at::zeros(extra, mean.options())}, dim);
+    const auto grown = [](const at::Tensor& mean, int64_t rank) {
+      if (mean.size(0) >= rank) return mean;
+      return at::cat({mean, at::zeros({rank - mean.size(0), mean.size(1)}, mean.options())}, 0);
     };
     const auto options = old.Get("A").options().dtype(at::kDouble);
-    LowRank mean{at::zeros(old.Get("A").sizes(), options),
-                 at::zeros(old.Get("B").sizes(), options)};
+    at::Tensor mean_A_GI = at::zeros(old.Get("A").sizes(), options);
+    at::Tensor mean_B_GO = at::zeros(old.Get("B").t().sizes(), options);
     WEFT_TRY_ASSIGN(const SiteStack stack, input.updates.Stack(site));
     for (size_t k = 0; k < input.updates.size(); ++k) {
       const ClientPlan& client = input.updates.plan(k);
@@ -81,12 +79,12 @@ class FedAvg final : public Strategy {
       }
       const LowRank weighted = stack.Of(k);
       const int64_t rank = weighted.A_RI.size(0);
-      mean.A_RI = grown(mean.A_RI, 0, rank);
-      mean.B_OR = grown(mean.B_OR, 1, rank);
-      mean.A_RI.narrow(0, 0, rank).add_(weighted.A_RI, input.updates.weight(k));
-      mean.B_OR.narrow(1, 0, rank).add_(weighted.B_OR);
+      mean_A_GI = grown(mean_A_GI, rank);
+      mean_B_GO = grown(mean_B_GO, rank);
+      mean_A_GI.narrow(0, 0, rank).add_(weighted.A_RI, input.updates.weight(k));
+      mean_B_GO.narrow(0, 0, rank).add_(weighted.B_OR.t());
     }
-    return mean;
+    return LowRank{mean_A_GI, mean_B_GO.t()};
   }
 };
 

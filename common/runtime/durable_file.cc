@@ -135,6 +135,28 @@ Status RemoveFile(const std::filesystem::path& path) {
   return OkStatus();
 }
 
+Result<Blob> ReadFilePart(const std::filesystem::path& path, uint64_t offset, uint64_t length) {
+  WEFT_TRY_ASSIGN(const FileHandle file, OpenFile(path, O_RDONLY));
+  struct stat info {};
+  if (::fstat(file.fd(), &info) != 0) return ErrnoStatus(path, "stat", errno);
+  const auto size = static_cast<uint64_t>(info.st_size);
+  if (offset > size || length > size - offset) {
+    return DataLoss(Str("[store] ", path.string(), ": it has ", size, " bytes, wanted ", length,
+                        " at offset ", offset));
+  }
+  std::vector<std::byte> bytes(length);
+  for (uint64_t done = 0; done < length;) {
+    const ssize_t got = Uninterrupted([&] {
+      return ::pread(file.fd(), bytes.data() + done, length - done,
+                     static_cast<off_t>(offset + done));
+    });
+    if (got < 0) return ErrnoStatus(path, "read", errno);
+    if (got == 0) return DataLoss(Str("[store] ", path.string(), ": it shrank while being read"));
+    done += static_cast<uint64_t>(got);
+  }
+  return Blob::Adopt(std::move(bytes));
+}
+
 Result<Blob> MapFile(const std::filesystem::path& path) {
   WEFT_TRY_ASSIGN(const FileHandle file, OpenFile(path, O_RDONLY));
   struct stat info {};

@@ -63,4 +63,8 @@ class FileHandle {
 /// The whole file, mapped read-only; the mapping lives as long as the blob. kNotFound if absent.
 [[nodiscard]] Result<Blob> MapFile(const std::filesystem::path& path);
 
+/// Bytes [offset, offset + length), in memory of their own; kDataLoss if the file ends before.
+[[nodiscard]] Result<Blob> ReadFilePart(const std::filesystem::path& path, uint64_t offset,
+                                        uint64_t length);
+
 }  // namespace weft

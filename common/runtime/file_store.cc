@@ -268,6 +268,11 @@ Result<Blob> FileStore::ReadBlob(const std::string& name) const {
   return MapFile(options_.folder / name);
 }
 
+Result<Blob> FileStore::ReadPart(const std::string& name, uint64_t offset, uint64_t length) const {
+  WEFT_TRY(CheckBlobName(name));
+  return ReadFilePart(options_.folder / name, offset, length);
+}
+
 std::vector<std::string> FileStore::ListBlobs(const std::string& prefix) const {
   // Only the deepest folder the prefix names needs to be looked through.
   const size_t slash = prefix.rfind('/');

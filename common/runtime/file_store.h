@@ -39,6 +39,8 @@ class FileStore : public Store {
   [[nodiscard]] uint64_t PartialBytes(const std::string& name) const override;
   void RemoveBlob(std::string name, Done done) override;
   [[nodiscard]] Result<Blob> ReadBlob(const std::string& name) const override;
+  [[nodiscard]] Result<Blob> ReadPart(const std::string& name, uint64_t offset,
+                                      uint64_t length) const override;
   [[nodiscard]] std::vector<std::string> ListBlobs(const std::string& prefix) const override;
   [[nodiscard]] Result<std::vector<LedgerEvent>> ReadLedger() const override;
 

@@ -61,6 +61,10 @@ class Store {
 
   /// Bytes of a blob, mapped where the world allows it. kNotFound if there is none. Thread-safe.
   [[nodiscard]] virtual Result<Blob> ReadBlob(const std::string& name) const = 0;
+  /// Bytes [offset, offset + length) of a whole blob: for going through large ones piece by piece,
+  /// with no more in memory than the piece. kDataLoss if the blob ends before.
+  [[nodiscard]] virtual Result<Blob> ReadPart(const std::string& name, uint64_t offset,
+                                              uint64_t length) const;
   /// Names of whole blobs that start with `prefix`, sorted.
   [[nodiscard]] virtual std::vector<std::string> ListBlobs(const std::string& prefix) const = 0;
 

@@ -122,6 +122,18 @@ TEST_P(StoreContractTest, ABlobIsReadBackAndReplacedWhole) {
   EXPECT_EQ(Text("empty"), "");
 }
 
+TEST_P(StoreContractTest, APartOfABlobIsReadByItself) {
+  ASSERT_TRUE(Write("state/1", "first and second").ok());
+  EXPECT_EQ(store_->ReadPart("state/1", 6, 3)->view(), "and");
+  EXPECT_EQ(store_->ReadPart("state/1", 0, 16)->view(), "first and second");
+  EXPECT_EQ(store_->ReadPart("state/1", 16, 0)->view(), "");
+  EXPECT_EQ(store_->ReadPart("state/1", 10, 7).status().code(), Code::kDataLoss);
+  EXPECT_EQ(store_->ReadPart("state/1", 17, 0).status().code(), Code::kDataLoss);
+  EXPECT_EQ(store_->ReadPart("state/1", 1, ~uint64_t{0}).status().code(), Code::kDataLoss);
+  EXPECT_EQ(store_->ReadPart("state/2", 0, 1).status().code(), Code::kNotFound);
+  EXPECT_EQ(store_->ReadPart("../state", 0, 1).status().code(), Code::kInvalidArgument);
+}
+
 TEST_P(StoreContractTest, BlobsAreListedSortedByPrefix) {
   for (const char* name : {"b/2", "b/10", "a", "b2", "b/sub/deep"}) {
     ASSERT_TRUE(Write(name, "x").ok());

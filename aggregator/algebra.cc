@@ -136,7 +136,8 @@ LowRank LowRankSum::Stack() const {
     const auto options = at::TensorOptions().dtype(at::kDouble);
     return {at::zeros({0, in_}, options), at::zeros({out_, 0}, options)};
   }
-  return blocks_.size() == 1 ? blocks_.front() : SideBySide(blocks_);
+  if (blocks_.size() > 1) blocks_ = {SideBySide(blocks_)};  // once, for all who ask
+  return blocks_.front();
 }
 
 at::Tensor LowRankSum::Matrix() const {

@@ -18,7 +18,7 @@ namespace weft {
 [[nodiscard]] LowRank SideBySide(std::span<const LowRank> blocks);
 
 /// Σ_b B_b·A_b of one site. Blocks are kept side by side until their ranks add up to min(out, in);
-/// from then on the dense sum is smaller, and is accumulated block by block.
+/// from then on the dense sum is smaller, and is accumulated block by block. One thread.
 class LowRankSum {
  public:
   LowRankSum() = default;
@@ -43,7 +43,7 @@ class LowRankSum {
   int64_t out_ = 0;
   int64_t in_ = 0;
   int64_t rank_ = 0;
-  std::vector<LowRank> blocks_;
+  mutable std::vector<LowRank> blocks_;  // laid side by side when they are first asked for
   at::Tensor dense_OI_;
 };
 

@@ -14,6 +14,7 @@ struct Publisher::Work {
   std::vector<RunEvent> before;
   std::function<void()> done;
   RoundPublished event;
+  int open = 2;  // the state's digest and its writing
 };
 
 void Publisher::Publish(NewVersion version, std::vector<RunEvent> before,
@@ -23,26 +24,31 @@ void Publisher::Publish(NewVersion version, std::vector<RunEvent> before,
   work->event.adapter_sha256 = version.adapter_sha256;
   work->event.certificate = version.certificate;
   work->event.merge_s = version.merge_s;
+  work->event.state = {.name = StateBlobName(version.version),
+                       .bytes = version.state.size(),
+                       .sha256 = {}};
   work->next = std::move(version);
   work->before = std::move(before);
   work->done = std::move(done);
-  Submit<DigestJob>(
-      office_.env.executor, DigestJob{work->next.state}, Nanos{0}, std::make_shared<JobControl>(),
-      [this, work](Result<std::string> digest) {
+  Submit<DigestJob>(office_.env.executor, DigestJob{work->next.state}, Nanos{0},
+                    std::make_shared<JobControl>(), [this, work](Result<std::string> digest) {
+                      if (office_.over()) return;
+                      if (!digest.ok()) return office_.GiveUp(digest.status());
+                      work->event.state.sha256 = std::move(*digest);
+                      OnStored(work);
+                    });
+  office_.env.store.WriteBlob(
+      work->event.state.name, work->next.state, [this, work](const Status& status) {
         if (office_.over()) return;
-        if (!digest.ok()) return office_.GiveUp(digest.status());
-        work->event.state = FileRef{.name = StateBlobName(work->next.version),
-                                    .bytes = work->next.state.size(),
-                                    .sha256 = *digest};
-        office_.env.store.WriteBlob(
-            work->event.state.name, work->next.state, [this, work](const Status& status) {
-              if (office_.over()) return;
-              if (!status.ok()) {
-                return office_.GiveUp(status.Within(Str("[publish] version ", work->next.version)));
-              }
-              Export(work);
-            });
+        if (!status.ok()) {
+          return office_.GiveUp(status.Within(Str("[publish] version ", work->next.version)));
+        }
+        OnStored(work);
       });
+}
+
+void Publisher::OnStored(const std::shared_ptr<Work>& work) {
+  if (--work->open == 0) Export(work);
 }
 
 void Publisher::Export(const std::shared_ptr<Work>& work) {

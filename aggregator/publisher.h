@@ -29,6 +29,7 @@ class Publisher {
 
  private:
   struct Work;
+  void OnStored(const std::shared_ptr<Work>& work);
   void Export(const std::shared_ptr<Work>& work);
   void ListExported(const std::shared_ptr<Work>& work);
   void Record(const std::shared_ptr<Work>& work);

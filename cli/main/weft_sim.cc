@@ -41,6 +41,12 @@ Json ToJson(const weft::sim::SimulationReport& report) {
   out["virtual_s"] = report.virtual_s;
   out["eval_loss"] = report.eval_loss;
   out["adapter_sha256"] = report.adapter_sha256;
+  for (const weft::RoundRow& round : report.run.rounds) {
+    if (round.round == 0) continue;  // nothing was merged
+    out["error_before_truncation"].push_back(round.certificate.error_before_truncation);
+    out["error_published"].push_back(round.certificate.error_published);
+    out["error_to_ideal"].push_back(round.certificate.error_to_ideal);
+  }
   out["peak_rss_mb"] = report.peak_rss_mb;
   out["crashes"] = report.crashes;
   return out;

@@ -73,6 +73,11 @@ TEST(JsonOutputTest, TheSimulatorsReportIsOneDocumentBesideItsLog) {
   const Json report = OneDocument(ran);
   EXPECT_EQ(report["clients"], 3);
   EXPECT_EQ(report["eval_loss"].size(), 2U);
+  for (const char* error : {"error_before_truncation", "error_published", "error_to_ideal"}) {
+    ASSERT_EQ(report[error].size(), 1U) << error;  // one a round
+    EXPECT_GE(report[error][0].get<double>(), 0) << error;
+  }
+  EXPECT_LE(report["error_before_truncation"][0].get<double>(), 1e-6);
   EXPECT_NE(ran.err.find("memory plan"), std::string::npos) << ran.err;
 }
 

@@ -24,9 +24,8 @@ void Publisher::Publish(NewVersion version, std::vector<RunEvent> before,
   work->event.adapter_sha256 = version.adapter_sha256;
   work->event.certificate = version.certificate;
   work->event.merge_s = version.merge_s;
-  work->event.state = {.name = StateBlobName(version.version),
-                       .bytes = version.state.size(),
-                       .sha256 = {}};
+  work->event.state = {
+      .name = StateBlobName(version.version), .bytes = version.state.size(), .sha256 = {}};
   work->next = std::move(version);
   work->before = std::move(before);
   work->done = std::move(done);

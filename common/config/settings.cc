@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 
+#include "common/base/plain_name.h"
 #include "common/config/binding.h"
 
 namespace weft {
@@ -53,7 +54,6 @@ Rule Form(bool (*form)(const std::string&), std::string_view wanted) {
 }
 
 constexpr std::string_view kDigits = "0123456789";
-constexpr std::string_view kLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
 bool AllOf(std::string_view text, std::string_view allowed) {
   return text.find_first_not_of(allowed) == std::string_view::npos;
@@ -63,18 +63,11 @@ bool IsNumber(std::string_view text, size_t digits_max) {
   return !text.empty() && text.size() <= digits_max && AllOf(text, kDigits);
 }
 
-// Names become parts of file names and labels of logs; CheckSiteName (common/net/keys.h) holds
-// those of clients to the same.
-bool IsName(const std::string& text) {
-  const std::string first = std::string(kLetters) + std::string(kDigits);
-  return !text.empty() && text.size() <= limits::kPlainNameBytesMax &&
-         AllOf(text.substr(0, 1), first) && AllOf(text, first + "._-");
-}
 Rule Name() {
   static const std::string wanted =
       Str("a name of letters, digits, dots, dashes and underscores, at most ",
           limits::kPlainNameBytesMax, ", the first a letter or digit");
-  return Form(IsName, wanted);
+  return Form([](const std::string& text) { return IsPlainName(text); }, wanted);
 }
 
 bool IsDevice(const std::string& text) {

@@ -14,6 +14,7 @@
 
 #include "common/base/check.h"
 #include "common/base/limits.h"
+#include "common/base/plain_name.h"
 #include "common/base/str.h"
 
 namespace weft {
@@ -195,14 +196,7 @@ Result<std::string> LoadPublicKey(const std::string& text_or_file) {
 }
 
 Status CheckSiteName(std::string_view name) {
-  const auto plain = [](char c) {
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-  };
-  const bool fits = !name.empty() && name.size() <= limits::kPlainNameBytesMax &&
-                    plain(name.front()) && std::all_of(name.begin(), name.end(), [&](char c) {
-                      return plain(c) || c == '.' || c == '_' || c == '-';
-                    });
-  if (!fits) {
+  if (!IsPlainName(name)) {
     return InvalidArgument(Str("[keys] site name \"", name.substr(0, limits::kPlainNameBytesMax),
                                "\": got ", name.size(), " characters, wanted 1 to ",
                                limits::kPlainNameBytesMax,

@@ -73,6 +73,11 @@ std::string MemoryPlan::Text() const {
   return text;
 }
 
+int64_t MaxRowTokens(const LocalTraining& training, const Model& model) {
+  const int64_t context = model.config().max_positions;
+  return training.max_len > 0 ? std::min(training.max_len, context) : context;
+}
+
 MemoryPlan PlanMemory(const Model& model, const LocalTraining& training,
                       const MemoryRequest& request) {
   const ModelConfig& config = model.config();

@@ -34,6 +34,10 @@ struct MemoryRequest {
   int64_t available_bytes = 0;  // from AvailableMemory
 };
 
+/// Tokens of the longest row there may be: max-len, or the model's context where that is shorter or
+/// max-len is 0.
+[[nodiscard]] int64_t MaxRowTokens(const LocalTraining& training, const Model& model);
+
 /// Plans a run. A micro-batch size of 0 becomes the largest half, quarter … of the batch that
 /// leaves a fifth of the memory free, at least one row.
 [[nodiscard]] MemoryPlan PlanMemory(const Model& model, const LocalTraining& training,

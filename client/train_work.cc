@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "common/evaluate/evaluate_rows.h"
+#include "client/memory_plan.h"
 #include "client/trainer.h"
 #include "client/training_state.h"
 #include "common/adapters/adapter.h"
@@ -11,6 +11,7 @@
 #include "common/codec/adapter_block.h"
 #include "common/codec/layout.h"
 #include "common/crypto/digest.h"
+#include "common/evaluate/evaluate_rows.h"
 #include "common/model/bind_adapter.h"
 #include "common/tensor/guard.h"
 
@@ -26,7 +27,8 @@ class RoundTraining {
 
   Result<TrainJob::Output> Run(std::function<void(const std::string&)> notice) {
     WEFT_TRY_ASSIGN(model_, site_.models().Get(plan_.training.dtype));
-    WEFT_TRY_ASSIGN(rows_, site_.Tokens(Site::Split::kTrain, MaxLen(), plan_.training.long_rows));
+    WEFT_TRY_ASSIGN(rows_, site_.Tokens(Site::Split::kTrain, MaxRowTokens(plan_.training, *model_),
+                                        plan_.training.long_rows));
     TrainInput input;
     WEFT_TRY(ReadBundle(input));
     sent_ = input.start;
@@ -44,11 +46,6 @@ class RoundTraining {
   }
 
  private:
-  int64_t MaxLen() const {
-    const int64_t context = model_->config().max_positions;
-    return plan_.training.max_len > 0 ? std::min(plan_.training.max_len, context) : context;
-  }
-
   Result<const AdapterSpec*> Spec() const {
     for (const ClientPlan& entry : plan_.cohort) {
       if (entry.client == job_.client) return &entry.adapter;

@@ -67,11 +67,6 @@ class Simulation {
     return OkStatus();
   }
 
-  [[nodiscard]] int64_t MaxLen(const Model& model) const {
-    const int64_t context = model.config().max_positions;
-    return settings_.train.max_len > 0 ? std::min(settings_.train.max_len, context) : context;
-  }
-
   // One base, and what each worker trains on top of it at a time.
   Status CheckMemory() {
     WEFT_TRY_ASSIGN(const std::shared_ptr<const Model> model,
@@ -84,7 +79,8 @@ class Simulation {
     }
     MemoryRequest request;
     request.trained_parameters = parameters;
-    request.longest_row = LongestRow(population_, MaxLen(*model), settings_.train.long_rows);
+    request.longest_row =
+        LongestRow(population_, MaxRowTokens(settings_.train, *model), settings_.train.long_rows);
     request.available_bytes = AvailableMemory(model->device());
     const MemoryPlan plan = PlanMemory(*model, settings_.train, request);
     const auto workers = static_cast<int64_t>(workers_);
@@ -230,7 +226,7 @@ class Simulation {
     ServerEvaluation evaluation;
     WEFT_TRY_ASSIGN(evaluation.model, shared_.models->Get(settings_.train.dtype));
     TokenizeOptions tokens;
-    tokens.max_len = MaxLen(*evaluation.model);
+    tokens.max_len = MaxRowTokens(settings_.train, *evaluation.model);
     tokens.chat_template = shared_.chat_template;
     WEFT_TRY_ASSIGN(TokenRows rows,
                     TokenizeRows(population_.evaluation, *shared_.tokenizer, tokens));

@@ -87,8 +87,6 @@ Recompressed FromMatrix(const at::Tensor& M_OI,
   return top;
 }
 
-}  // namespace
-
 LowRank SideBySide(std::span<const LowRank> blocks) {
   std::vector<at::Tensor> A_blocks;
   std::vector<at::Tensor> B_blocks;
@@ -98,6 +96,8 @@ LowRank SideBySide(std::span<const LowRank> blocks) {
   }
   return {at::cat(A_blocks, 0), at::cat(B_blocks, 1)};
 }
+
+}  // namespace
 
 void LowRankSum::Add(const LowRank& factors, double coefficient) {
   WEFT_CHECK(factors.B_OR.size(0) == out_ && factors.A_RI.size(1) == in_ &&

@@ -14,9 +14,6 @@
 
 namespace weft {
 
-/// [B_1 … B_K] and [A_1; …; A_K]; at least one block.
-[[nodiscard]] LowRank SideBySide(std::span<const LowRank> blocks);
-
 /// Σ_b B_b·A_b of one site. Blocks are kept side by side until their ranks add up to min(out, in);
 /// from then on the dense sum is smaller, and is accumulated block by block. One thread.
 class LowRankSum {

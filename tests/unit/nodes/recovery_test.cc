@@ -156,6 +156,21 @@ void LoseUpdate(FakeWorld& world) {
   world.RunFor(7);
 }
 
+/// The training that was held goes on, the run ends well, and its ledger keeps the rules.
+void ReleaseToTheEnd(FakeWorld& world) {
+  world.ReleaseTraining();
+  ASSERT_TRUE(world.RunToEnd());
+  ASSERT_TRUE(world.aggregator().Outcome().ok()) << world.aggregator().Outcome();
+  const Status rules = sim::CheckRunLedger(world.Ledger(), world.settings);
+  EXPECT_TRUE(rules.ok()) << rules;
+}
+
+void GoOnToTheEnd(FakeWorld& world) {
+  const Status again = world.StartAggregator();
+  ASSERT_TRUE(again.ok()) << again;
+  ReleaseToTheEnd(world);
+}
+
 TEST(RecoveryTest, AnUpdateThatIsGoneFromTheSpoolIsAskedForAgainAndTheLedgerSaysSo) {
   const Undisturbed whole(UsualSettings(2));
   FakeWorld world(UsualSettings(2));
@@ -176,15 +191,9 @@ TEST(RecoveryTest, AnUpdateThatIsGoneFromTheSpoolIsAskedForAgainAndTheLedgerSays
   ASSERT_TRUE(position.ok()) << position.status();
   EXPECT_EQ(position->accepted.size(), 2U);
   world.RunFor(7);
-  const Status again = world.StartAggregator();
-  ASSERT_TRUE(again.ok()) << again;
-  world.ReleaseTraining();
-  ASSERT_TRUE(world.RunToEnd());
-  ASSERT_TRUE(world.aggregator().Outcome().ok()) << world.aggregator().Outcome();
+  ASSERT_NO_FATAL_FAILURE(GoOnToTheEnd(world));
   EXPECT_EQ(world.Events<UpdateLost>().size(), 1U);
   EXPECT_EQ(world.Hashes(), whole.hashes) << "beta trained the same again";
-  const Status rules = sim::CheckRunLedger(world.Ledger(), world.settings);
-  EXPECT_TRUE(rules.ok()) << rules;
 }
 
 TEST(RecoveryTest, AnAggregatorKilledRightAfterALossIsRecordedStillAsksForTheUpdate) {
@@ -196,15 +205,9 @@ TEST(RecoveryTest, AnAggregatorKilledRightAfterALossIsRecordedStillAsksForTheUpd
   world.KillAggregator();
   ASSERT_EQ(world.Events<UpdateAccepted>().size(), 2U) << "it is not accepted again yet";
   world.RunFor(7);
-  const Status again = world.StartAggregator();
-  ASSERT_TRUE(again.ok()) << again;
-  world.ReleaseTraining();
-  ASSERT_TRUE(world.RunToEnd());
-  ASSERT_TRUE(world.aggregator().Outcome().ok()) << world.aggregator().Outcome();
+  ASSERT_NO_FATAL_FAILURE(GoOnToTheEnd(world));
   EXPECT_EQ(world.Events<UpdateLost>().size(), 1U) << "it is lost once";
   EXPECT_EQ(world.Hashes(), whole.hashes);
-  const Status rules = sim::CheckRunLedger(world.Ledger(), world.settings);
-  EXPECT_TRUE(rules.ok()) << rules;
 }
 
 TEST(RecoveryTest, AnUpdateLostBetweenTwoTriesIsAskedForInTheNext) {
@@ -218,14 +221,10 @@ TEST(RecoveryTest, AnUpdateLostBetweenTwoTriesIsAskedForInTheNext) {
   const UpdateAccepted first = world.Events<UpdateAccepted>().front();
   world.disk->RemoveBlob(first.blob, [](const Status&) {});
   ASSERT_TRUE(world.RunUntil([&] { return !world.Events<RoundMissed>().empty(); }));
-  world.ReleaseTraining();
-  ASSERT_TRUE(world.RunToEnd());
-  ASSERT_TRUE(world.aggregator().Outcome().ok()) << world.aggregator().Outcome();
+  ASSERT_NO_FATAL_FAILURE(ReleaseToTheEnd(world));
   ASSERT_EQ(world.Events<UpdateLost>().size(), 1U);
   EXPECT_EQ(world.Events<UpdateLost>().front().client, first.header.client);
   EXPECT_EQ(world.Events<UpdateAccepted>().size(), 4U);
-  const Status rules = sim::CheckRunLedger(world.Ledger(), world.settings);
-  EXPECT_TRUE(rules.ok()) << rules;
   EXPECT_TRUE(Replay(world.Ledger()).ok()) << Replay(world.Ledger()).status();
 }
 

@@ -101,6 +101,59 @@ void Nmt(std::string& text) {
   });
 }
 
+// What BERT's own code calls Chinese: the blocks of CJK unified and compatibility ideographs. The
+// last extension begins at 2B920 here, as in the tokenizers library (2B820 in the standard).
+bool IsIdeograph(char32_t c) {
+  return (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x3400 && c <= 0x4DBF) ||
+         (c >= 0x20000 && c <= 0x2A6DF) || (c >= 0x2A700 && c <= 0x2B73F) ||
+         (c >= 0x2B740 && c <= 0x2B81F) || (c >= 0x2B920 && c <= 0x2CEAF) ||
+         (c >= 0xF900 && c <= 0xFAFF) || (c >= 0x2F800 && c <= 0x2FA1F);
+}
+
+// Control characters vanish, every kind of blank becomes a space.
+void CleanText(std::string& text) {
+  MapCodePoints(text, [](char32_t c, std::string& out) {
+    const bool blank = c == 0x9 || c == 0xA || c == 0xD;
+    if (c == 0 || c == 0xFFFD || (!blank && IsControl(c))) return;
+    AppendCodePoint(blank || IsWhitespace(c) ? U' ' : c, out);
+  });
+}
+
+void SetIdeographsApart(std::string& text) {
+  if (IsAscii(text)) return;
+  MapCodePoints(text, [](char32_t c, std::string& out) {
+    if (!IsIdeograph(c)) return AppendCodePoint(c, out);
+    out += ' ';
+    AppendCodePoint(c, out);
+    out += ' ';
+  });
+}
+
+void StripNonspacingMarks(std::string& text) {
+  if (IsAscii(text)) return;
+  MapCodePoints(text, [](char32_t c, std::string& out) {
+    if (!IsNonspacingMark(c)) AppendCodePoint(c, out);
+  });
+}
+
+// BERT's basic tokenizer up to the cut into words (Devlin et al. 2019, tokenization.py).
+Result<std::unique_ptr<Normalizer>> ReadBert(const JsonView& json) {
+  WEFT_TRY_ASSIGN(const bool clean, json.BoolOr("clean_text", true));
+  WEFT_TRY_ASSIGN(const bool ideographs, json.BoolOr("handle_chinese_chars", true));
+  WEFT_TRY_ASSIGN(const bool lowercase, json.BoolOr("lowercase", true));
+  WEFT_TRY_ASSIGN(const bool strip_accents, json.BoolOr("strip_accents", lowercase));
+  std::vector<std::unique_ptr<Normalizer>> parts;
+  if (clean) parts.push_back(Make(CleanText));
+  if (ideographs) parts.push_back(Make(SetIdeographsApart));
+  if (strip_accents) {
+    parts.push_back(UnicodeForm(UTF8PROC_DECOMPOSE));
+    parts.push_back(Make(StripNonspacingMarks));
+  }
+  if (lowercase) parts.push_back(Make(Lowercase));
+  std::unique_ptr<Normalizer> sequence = std::make_unique<Sequence>(std::move(parts));
+  return sequence;
+}
+
 Result<std::unique_ptr<Normalizer>> ReadStrip(const JsonView& json) {
   WEFT_TRY_ASSIGN(const bool left, json.BoolOr("strip_left", true));
   WEFT_TRY_ASSIGN(const bool right, json.BoolOr("strip_right", true));
@@ -164,6 +217,7 @@ Result<std::unique_ptr<Normalizer>> ReadNormalizer(const JsonView& json, int dep
   if (type == "Strip") return ReadStrip(json);
   if (type == "Replace") return ReadReplace(json);
   if (type == "Prepend") return ReadPrepend(json);
+  if (type == "BertNormalizer") return ReadBert(json);
   if (type == "ByteLevel") {
     return Make([](std::string& text) {
       std::string out;
@@ -174,7 +228,7 @@ Result<std::unique_ptr<Normalizer>> ReadNormalizer(const JsonView& json, int dep
   return member.Error(
       Str("unknown normalizer \"", type,
           "\"; known are Sequence, NFC, NFD, NFKC, NFKD, Lowercase, StripAccents, Nmt, "
-          "Strip, Replace, Prepend, ByteLevel"));
+          "Strip, Replace, Prepend, BertNormalizer, ByteLevel"));
 }
 
 }  // namespace weft

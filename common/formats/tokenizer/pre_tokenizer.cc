@@ -293,6 +293,12 @@ Result<std::unique_ptr<PreTokenizer>> ReadPreTokenizer(const JsonView& json, int
   if (type == "WhitespaceSplit") {
     return Make<CharacterSplitter>(IsWhitespace, SplitBehavior::kRemoved);
   }
+  if (type == "BertPreTokenizer") {
+    std::vector<std::unique_ptr<PreTokenizer>> parts;
+    parts.push_back(Make<CharacterSplitter>(IsWhitespace, SplitBehavior::kRemoved));
+    parts.push_back(Make<CharacterSplitter>(IsPunctuation, SplitBehavior::kIsolated));
+    return Make<Sequence>(std::move(parts));
+  }
   if (type == "Digits") {
     WEFT_TRY_ASSIGN(const bool individual, json.BoolOr("individual_digits", false));
     return Make<CharacterSplitter>(
@@ -300,7 +306,8 @@ Result<std::unique_ptr<PreTokenizer>> ReadPreTokenizer(const JsonView& json, int
   }
   return member.Error(Str("unknown pre-tokenizer \"", type,
                           "\"; known are Sequence, ByteLevel, Split, Metaspace, Punctuation, "
-                          "CharDelimiterSplit, Whitespace, WhitespaceSplit, Digits"));
+                          "CharDelimiterSplit, Whitespace, WhitespaceSplit, BertPreTokenizer, "
+                          "Digits"));
 }
 
 }  // namespace weft

@@ -41,11 +41,13 @@ Result<std::unique_ptr<TokenModel>> ReadTokenModel(const JsonView& json) {
   if (!member) {
     // Files of tokenizers before 0.8 name no type; merges are only in BPE's.
     if (json.Find("merges")) return ReadBpe(json);
+    if (json.Find("max_input_chars_per_word")) return ReadWordPiece(json);
     return json.Error("the model has no \"type\" and no \"merges\"");
   }
   WEFT_TRY_ASSIGN(const std::string type, member->String());
   if (type == "BPE") return ReadBpe(json);
-  return member->Error(Str("unknown model \"", type, "\"; known is BPE"));
+  if (type == "WordPiece") return ReadWordPiece(json);
+  return member->Error(Str("unknown model \"", type, "\"; known are BPE, WordPiece"));
 }
 
 }  // namespace weft

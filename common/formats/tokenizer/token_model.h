@@ -47,6 +47,9 @@ class TokenModel {
 /// Byte-pair encoding (Sennrich et al. 2016), byte-level or with byte fallback.
 [[nodiscard]] Result<std::unique_ptr<TokenModel>> ReadBpe(const JsonView& json);
 
+/// Longest pieces from the left (BERT's). The unknown token must be in the vocabulary.
+[[nodiscard]] Result<std::unique_ptr<TokenModel>> ReadWordPiece(const JsonView& json);
+
 /// The model of that type. Unknown types are errors that name them.
 [[nodiscard]] Result<std::unique_ptr<TokenModel>> ReadTokenModel(const JsonView& json);
 

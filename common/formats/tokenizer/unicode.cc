@@ -37,6 +37,14 @@ bool IsMark(char32_t code_point) {
   return category >= UTF8PROC_CATEGORY_MN && category <= UTF8PROC_CATEGORY_ME;
 }
 
+bool IsNonspacingMark(char32_t code_point) { return Category(code_point) == UTF8PROC_CATEGORY_MN; }
+
+bool IsControl(char32_t code_point) {
+  const auto category = Category(code_point);
+  return category == UTF8PROC_CATEGORY_CC || category == UTF8PROC_CATEGORY_CF ||
+         category == UTF8PROC_CATEGORY_CO;
+}
+
 bool IsWordCharacter(char32_t c) {
   // Join_Control, and the circled and squared letters: symbols with the property Alphabetic.
   if (c == 0x200C || c == 0x200D || (c >= 0x24B6 && c <= 0x24E9) ||

@@ -7,6 +7,12 @@ namespace weft {
 [[nodiscard]] bool IsNumeric(char32_t code_point);      // categories N*
 [[nodiscard]] bool IsPunctuation(char32_t code_point);  // categories P*, and all ASCII punctuation
 [[nodiscard]] bool IsMark(char32_t code_point);         // categories M*
+/// Combining marks without a width of their own (Mn): accents.
+[[nodiscard]] bool IsNonspacingMark(char32_t code_point);
+
+/// Control, format and private-use characters (Cc, Cf, Co).
+[[nodiscard]] bool IsControl(char32_t code_point);
+
 /// A regular expression's \w: the property Alphabetic, marks, decimal digits,
 /// connectors, joiners (Unicode Technical Standard 18, annex C).
 [[nodiscard]] bool IsWordCharacter(char32_t code_point);

@@ -105,5 +105,22 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{"models/stories260k", "golden_tokens.jsonl", true, 0}),
     CaseName);
 
+// BERT's normaliser loses case and accents, so the decoded text is a golden of its own.
+TEST(WordPieceGoldenTest, EveryEncodingAndDecodingIsTheTokenizersLibrarys) {
+  WEFT_NEEDS_SHARED();
+  auto loaded = Tokenizer::Load(testing::SharedDir() / "models/roberta-minilm-l6");
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  std::ifstream lines(testing::GoldenDir() / "word-piece/golden.jsonl");
+  size_t rows = 0;
+  for (std::string line; std::getline(lines, line); ++rows) {
+    const nlohmann::json row = nlohmann::json::parse(line);
+    const auto text = row.at("text").get<std::string>();
+    const Ids ids = (*loaded)->Encode(text, true);
+    EXPECT_EQ(ids, row.at("ids").get<Ids>()) << text;
+    EXPECT_EQ((*loaded)->Decode(ids, true), row.at("decoded").get<std::string>()) << text;
+  }
+  EXPECT_GE(rows, 100u);
+}
+
 }  // namespace
 }  // namespace weft

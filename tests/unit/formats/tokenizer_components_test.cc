@@ -88,6 +88,25 @@ TEST(NormalizerTest, CaseAccentsAndBlanks) {
             "");
 }
 
+TEST(NormalizerTest, BertCleansSetsIdeographsApartAndFolds) {
+  const Json bert = {{"type", "BertNormalizer"}, {"strip_accents", nullptr}};
+  EXPECT_EQ(Normalize(bert, "Crème\tBRÛLÉE"), "creme brulee");
+  EXPECT_EQ(Normalize(bert, std::string("a\0\u0001b\u200B\uFFFD\u2003c\r", 15)), "ab c ");
+  EXPECT_EQ(Normalize(bert, "x中文"), "x 中  文 ");
+  EXPECT_EQ(Normalize(bert, "\U0002B820\U0002B920"), "\U0002B820 \U0002B920 ")
+      << "the library's range, not the standard's";
+  const auto with = [&](const char* setting, bool value) {
+    Json changed = bert;
+    changed[setting] = value;
+    return changed;
+  };
+  EXPECT_EQ(Normalize(with("lowercase", false), "CRÈME"), "CRÈME")
+      << "accents go with the case where the file does not say";
+  EXPECT_EQ(Normalize(with("strip_accents", false), "CRÈME"), "crème");
+  EXPECT_EQ(Normalize(with("handle_chinese_chars", false), "x中"), "x中");
+  EXPECT_EQ(Normalize(with("clean_text", false), "a\tb"), "a\tb");
+}
+
 TEST(NormalizerTest, ReplacePrependAndByteLevel) {
   EXPECT_EQ(
       Normalize({{"type", "Replace"}, {"pattern", {{"String", "aa"}}}, {"content", "b"}}, "aaaaa"),
@@ -153,6 +172,11 @@ TEST(PreTokenizerTest, ClassesOfCharacters) {
             (Texts{"a", "12Ⅷ", "b"}));
   EXPECT_TRUE(IsWordCharacter(0x24B6)) << "a circled letter is alphabetic";
   EXPECT_FALSE(IsWhitespace(0x180E)) << "a separator until Unicode 6.3";
+}
+
+TEST(PreTokenizerTest, BertCutsAtBlanksAndSetsPunctuationApart) {
+  EXPECT_EQ(Cut({{"type", "BertPreTokenizer"}}, "don't  stop!? a_b…"),
+            (Texts{"don", "'", "t", "stop", "!", "?", "a", "_", "b", "…"}));
 }
 
 TEST(RegexTest, OnigurumaIsRewrittenForPcre2) {
@@ -228,6 +252,48 @@ TEST(PostProcessorTest, TemplatesAndSequencesWrapTheIds) {
   ASSERT_TRUE(read.ok()) << read.status();
   EXPECT_EQ(read->before, (Ids{1, 7, 8}));
   EXPECT_EQ(read->after, (Ids{9, 9, 2}));
+}
+
+Json WordPieceJson() {
+  return {
+      {"type", "WordPiece"},
+      {"vocab",
+       {{"[UNK]", 0}, {"un", 1}, {"una", 2}, {"##aff", 3}, {"##able", 4}, {"##é", 5}, {"é", 6}}},
+      {"unk_token", "[UNK]"},
+      {"continuing_subword_prefix", "##"},
+      {"max_input_chars_per_word", 9}};
+}
+
+TEST(WordPieceTest, TheLongestPieceFromTheLeftCountsAndNoneMakesTheWordUnknown) {
+  const Json model = WordPieceJson();
+  EXPECT_EQ(Tokenize(model, "unaffable"), Ids{0}) << "una is longer, and nothing continues it";
+  EXPECT_EQ(Tokenize(model, "unable"), Ids{0});
+  EXPECT_EQ(Tokenize(model, "unaaffable"), Ids{0}) << "ten characters";
+  EXPECT_EQ(Tokenize(model, "unaable"), (Ids{2, 4}));
+  EXPECT_EQ(Tokenize(model, "ééé"), (Ids{6, 5, 5}));
+  EXPECT_EQ(Tokenize(model, "ééééééééé").size(), 9u) << "characters count, not bytes";
+  EXPECT_EQ(Tokenize(model, "un日"), Ids{0}) << "the pieces before the gap go as well";
+  Json short_words = model;
+  short_words["max_input_chars_per_word"] = 6;
+  EXPECT_EQ(Tokenize(short_words, "unaable"), Ids{0});
+  Json bare = model;
+  bare.erase("type");
+  EXPECT_EQ(Tokenize(bare, "unaable"), (Ids{2, 4})) << "told by its settings where no type is";
+}
+
+TEST(WordPieceTest, WhatItNeedsIsAskedFor) {
+  const auto error = [](const Json& model) {
+    const JsonDocument document = Parsed(model);
+    return ReadTokenModel(document.root()).status().message();
+  };
+  Json model = WordPieceJson();
+  model["unk_token"] = "<unk>";
+  EXPECT_NE(error(model).find("\"<unk>\" is not in the vocabulary"), std::string::npos);
+  model = WordPieceJson();
+  model["max_input_chars_per_word"] = -1;
+  EXPECT_NE(error(model).find("max_input_chars_per_word"), std::string::npos);
+  model["max_input_chars_per_word"] = 1 << 30;
+  EXPECT_NE(error(model).find("max_input_chars_per_word"), std::string::npos);
 }
 
 TEST(BpeTest, WhatTheVocabularyLacksIsBytesOrUnknownOrDropped) {

@@ -6,6 +6,7 @@
 #include "common/adapters/adapter.h"
 #include "common/base/limits.h"
 #include "common/base/str.h"
+#include "common/wire/tensor_block.h"
 
 namespace weft {
 namespace {
@@ -36,6 +37,17 @@ std::string SiteDifference(const std::vector<LinearSite>& got,
 
 std::string Short(const std::string& hash) { return hash.empty() ? "none" : hash.substr(0, 16); }
 
+/// Why none of the methods a client offers will do, or nothing.
+std::string MethodRefusal(const std::vector<std::string>& offered, const JoinTerms& terms) {
+  if (Has(offered, terms.method)) return "";
+  const std::string got = Str("got ", Listed(offered), ", wanted ", terms.method);
+  if (!terms.mixed_methods) return got + "; the run's strategy merges one method only";
+  if (offered.empty() || !FindAdapter(offered.front()).ok()) {
+    return got + " or another that this aggregator knows";
+  }
+  return "";
+}
+
 Status Mismatch(std::string_view what, const std::string& got, const std::string& wanted) {
   return FailedPrecondition(Str(what, ": got ", got, ", wanted ", wanted));
 }
@@ -62,10 +74,8 @@ std::optional<Refusal> CheckHello(const ClientId& from, const Hello& hello,
     return refuse(Code::kFailedPrecondition,
                   Str("base model: ", SiteDifference(hello.sites, terms.base.sites)));
   }
-  if (!Has(hello.capabilities.methods, terms.method)) {
-    return refuse(
-        Code::kFailedPrecondition,
-        Str("adapter method: got ", Listed(hello.capabilities.methods), ", wanted ", terms.method));
+  if (const std::string why = MethodRefusal(hello.capabilities.methods, terms); !why.empty()) {
+    return refuse(Code::kFailedPrecondition, "adapter method: " + why);
   }
   if (!Has(hello.capabilities.codecs, terms.codec)) {
     return refuse(Code::kFailedPrecondition,
@@ -122,10 +132,15 @@ Status CheckUpdateOffer(const ClientId& from, const UpdateOffer& offer, const Ro
 uint64_t UpdateBytesMax(const AdapterSpec& spec, const std::vector<LinearSite>& sites) {
   if (!spec.modules_to_save.empty())
     return limits::kPayloadBytesMax;  // their shapes are unknown here
+  const Result<const Adapter*> method = FindAdapter(spec.method);
+  if (!method.ok()) return limits::kPayloadBytesMax;
+  const Result<std::vector<SiteLayout>> layout = (*method)->Layout(spec, sites);
+  if (!layout.ok()) return limits::kPayloadBytesMax;
   uint64_t bytes = limits::kManifestBytesMax;
-  for (const LinearSite& site : sites) {
-    const auto rank = static_cast<uint64_t>(RankFor(spec, site.path));
-    bytes += 8 * rank * static_cast<uint64_t>(site.in + site.out) + 1024;
+  for (size_t i = 0; i < layout->size(); ++i) {
+    for (const TensorLayout& tensor : (*layout)[i]) {
+      if (tensor.owner == i) bytes += PackedBytesMax(DType::kFloat64, tensor.shape);
+    }
   }
   return std::min(bytes, limits::kPayloadBytesMax);
 }

@@ -15,6 +15,7 @@ namespace weft {
 struct JoinTerms {
   const BaseDescription& base;
   std::string method;
+  bool mixed_methods = false;  // may another method do?
   std::string codec;
 };
 

@@ -194,6 +194,7 @@ std::optional<Refusal> AggregatorNode::Impl::MayJoin(const ClientId& from,
   return CheckHello(from, hello,
                     JoinTerms{.base = office.options.base,
                               .method = office.options.settings.adapter.method,
+                              .mixed_methods = office.options.mixed_methods,
                               .codec = office.options.settings.codec});
 }
 

@@ -59,6 +59,13 @@ int64_t RankOfClient(const Capabilities& offer, const AdapterSpec& adapter, int6
   return global_rank > 0 ? std::min(offered, global_rank) : offered;
 }
 
+std::string MethodOfClient(const Capabilities& offer, const std::string& method) {
+  const std::vector<std::string>& known = offer.methods;
+  const bool offered =
+      known.empty() || std::find(known.begin(), known.end(), method) != known.end();
+  return offered ? method : known.front();
+}
+
 int64_t GlobalRankFromSettings(const Settings& settings) {
   if (settings.strategy.global_rank > 0) return settings.strategy.global_rank;
   int64_t largest = 0;

@@ -33,6 +33,9 @@ namespace weft {
 [[nodiscard]] int64_t RankOfClient(const Capabilities& offer, const AdapterSpec& adapter,
                                    int64_t global_rank);
 
+/// The method a site trains: `method`, or the first it offers where it does not offer that.
+[[nodiscard]] std::string MethodOfClient(const Capabilities& offer, const std::string& method);
+
 /// The rank of the global adapter as far as settings alone decide it: strategy.global_rank, or the
 /// largest rank of the [[client]] tables; 0 where it takes the members' offers.
 [[nodiscard]] int64_t GlobalRankFromSettings(const Settings& settings);

@@ -11,6 +11,7 @@
 #include "aggregator/evaluate_work.h"
 #include "aggregator/merge_work.h"
 #include "aggregator/node_jobs.h"
+#include "aggregator/strategies/strategy.h"
 #include "common/base/str.h"
 #include "common/config/load.h"
 #include "common/formats/base_hash.h"
@@ -77,6 +78,8 @@ Result<AggregatorOptions> MakeAggregatorOptions(const Settings& settings,
   options.base_model = settings.model.path;
   options.run_dir = run_dir;
   options.evaluate_here = !settings.evaluate.data.empty();
+  WEFT_TRY_ASSIGN(const Strategy* strategy, FindStrategy(settings.strategy.name));
+  options.mixed_methods = strategy->traits().mixed_methods;
   return options;
 }
 

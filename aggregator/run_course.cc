@@ -6,6 +6,7 @@
 #include "aggregator/cohort.h"
 #include "aggregator/jobs.h"
 #include "common/adapters/adapter.h"
+#include "common/adapters/method_spec.h"
 #include "common/base/str.h"
 #include "common/crypto/digest.h"
 
@@ -338,6 +339,19 @@ std::vector<ClientId> RunCourse::AbleToTrain() const {
   return able;
 }
 
+AdapterSpec RunCourse::PlanAdapter(const Capabilities& offer, RoundId round) {
+  const Settings& settings = office_.options.settings;
+  const int64_t rank = RankOfClient(offer, settings.adapter, office_.global.rank);
+  const std::string name = MethodOfClient(offer, settings.adapter.method);
+  std::vector<std::string> capped;
+  AdapterSpec spec =
+      SpecAtRank(ForMethod(settings.adapter, name), rank, office_.sites, &capped);
+  Notice(rank, capped);
+  const Result<const Adapter*> method = FindAdapter(name);
+  WEFT_CHECK(method.ok(), "a member of method ", name);  // joining checked it
+  return (*method)->ForRound(spec, settings.run.seed, round.number);
+}
+
 RoundPlan RunCourse::PlanNextRound(uint32_t attempt,
                                    const std::map<ClientId, UpdateAccepted>& accepted) {
   const Settings& settings = office_.options.settings;
@@ -358,11 +372,7 @@ RoundPlan RunCourse::PlanNextRound(uint32_t attempt,
     if (const auto taken = accepted.find(client); taken != accepted.end()) {
       own.adapter = taken->second.header.spec;
     } else {
-      const int64_t rank =
-          RankOfClient(office_.members.Find(client)->offer, settings.adapter, office_.global.rank);
-      std::vector<std::string> capped;
-      own.adapter = SpecAtRank(settings.adapter, rank, office_.sites, &capped);
-      Notice(rank, capped);
+      own.adapter = PlanAdapter(office_.members.Find(client)->offer, plan.round);
     }
     plan.cohort.push_back(std::move(own));
   }

@@ -59,6 +59,8 @@ class RunCourse {
   void ResumeRound();
   void OnMissed(const std::string& reason);
   void RemoveOldStates();
+  /// What a member is asked to train, by what it offers.
+  [[nodiscard]] AdapterSpec PlanAdapter(const Capabilities& offer, RoundId round);
   [[nodiscard]] RoundPlan PlanNextRound(uint32_t attempt,
                                         const std::map<ClientId, UpdateAccepted>& accepted);
   [[nodiscard]] std::vector<ClientId> AbleToTrain() const;

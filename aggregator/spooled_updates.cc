@@ -38,10 +38,10 @@ Result<std::unique_ptr<SpooledUpdates>> SpooledUpdates::Open(std::vector<Receive
 SpooledUpdates::Offsets SpooledUpdates::LetGo(const Blob& payload, TensorBlock& block) {
   Offsets offsets;
   for (BlockSite& site : block.sections[0].sites) {
-    std::vector<size_t>& own = offsets.emplace_back();
+    std::vector<Place>& own = offsets.emplace_back();
     for (BlockTensor& tensor : site.tensors) {
-      own.push_back(static_cast<size_t>(tensor.bytes.data() - payload.data()));
-      own.push_back(tensor.bytes.size());
+      own.push_back(
+          {static_cast<size_t>(tensor.bytes.data() - payload.data()), tensor.bytes.size()});
       tensor.bytes = Blob();
     }
   }
@@ -49,25 +49,40 @@ SpooledUpdates::Offsets SpooledUpdates::LetGo(const Blob& payload, TensorBlock& 
   return offsets;
 }
 
+Result<std::vector<Blob>> SpooledUpdates::ReadSite(size_t client, size_t site) const {
+  std::vector<Blob> pieces;
+  const std::vector<BlockTensor>& tensors = blocks_[client].sections[0].sites[site].tensors;
+  if (!updates_[client].read) {
+    for (const BlockTensor& tensor : tensors) pieces.push_back(tensor.bytes);
+    return pieces;
+  }
+  // A site's own tensors lie side by side; those that it shares with an earlier one lie there.
+  const std::vector<Place>& places = offsets_[client][site];
+  for (size_t first = 0; first < places.size();) {
+    size_t last = first;
+    while (last + 1 < places.size() && !tensors[first].shared_with &&
+           !tensors[last + 1].shared_with) {
+      ++last;
+    }
+    const size_t begin = places[first].offset;
+    const size_t end = places[last].offset + places[last].size;
+    WEFT_TRY_ASSIGN(const Blob bytes, updates_[client].read(begin, end - begin));
+    for (; first <= last; ++first) {
+      pieces.push_back(bytes.Slice(places[first].offset - begin, places[first].size));
+    }
+  }
+  return pieces;
+}
+
 Result<LowRank> SpooledUpdates::Factors(size_t client, size_t site) const {
   const TensorBlock& block = blocks_[client];
   const BlockSection& section = block.sections[0];
   WEFT_TRY_ASSIGN(const Codec* codec, FindCodec(block.codec));
-  Blob own;
-  size_t begin = 0;
-  if (updates_[client].read) {
-    const std::vector<size_t>& places = offsets_[client][site];
-    begin = places[0];
-    const size_t end = places[places.size() - 2] + places.back();
-    WEFT_TRY_ASSIGN(own, updates_[client].read(begin, end - begin));
-  }
+  WEFT_TRY_ASSIGN(std::vector<Blob> pieces, ReadSite(client, site));
   SiteState state{section.sites[site].site, {}};
-  for (size_t i = 0; i < section.sites[site].tensors.size(); ++i) {
+  for (size_t i = 0; i < pieces.size(); ++i) {
     BlockTensor tensor = section.sites[site].tensors[i];
-    if (updates_[client].read) {
-      const size_t* const place = offsets_[client][site].data() + 2 * i;
-      tensor.bytes = own.Slice(place[0] - begin, place[1]);
-    }
+    tensor.bytes = std::move(pieces[i]);
     WEFT_TRY_ASSIGN(at::Tensor value, codec->View(tensor));
     state.tensors.push_back({tensor.name, std::move(value)});
   }

@@ -17,9 +17,9 @@ struct ReceivedUpdate {
   ClientPlan client;
   Blob payload;
   double update_norm = 0;  // as admission measured it
-  /// Reads bytes [offset, offset + length) of the payload anew. Where there is one, `payload` is let
-  /// go of once its structure is known, so that a merge holds one site of every update in memory
-  /// and not the whole round.
+  /// Reads bytes [offset, offset + length) of the payload anew. Where there is one, `payload` is
+  /// let go of once its structure is known, so that a merge holds one site of every update in
+  /// memory and not the whole round.
   std::function<Result<Blob>(uint64_t offset, uint64_t length)> read = {};
 };
 
@@ -43,10 +43,16 @@ class SpooledUpdates final : public UpdateSource {
   [[nodiscard]] Result<LowRank> Factors(size_t client, size_t site) const override;
 
  private:
-  // Where the tensors of each site lie in their payload: offset and size, one after the other.
-  using Offsets = std::vector<std::vector<size_t>>;
+  // Where the tensors of each site lie in their payload.
+  struct Place {
+    size_t offset;
+    size_t size;
+  };
+  using Offsets = std::vector<std::vector<Place>>;
   /// Takes the bytes out of the block and notes where they were.
   static Offsets LetGo(const Blob& payload, TensorBlock& block);
+  /// The bytes of one site's tensors, in order.
+  [[nodiscard]] Result<std::vector<Blob>> ReadSite(size_t client, size_t site) const;
 
   std::vector<ReceivedUpdate> updates_;
   std::vector<TensorBlock> blocks_;

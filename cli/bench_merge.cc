@@ -14,6 +14,7 @@
 #include "aggregator/strategies/state_block.h"
 #include "cli/set_up.h"
 #include "cli/whole_number.h"
+#include "common/adapters/adapter.h"
 #include "common/base/limits.h"
 #include "common/base/random.h"
 #include "common/base/str.h"
@@ -56,7 +57,7 @@ Result<ReceivedUpdate> MakeUpdate(const Options& options, int64_t index,
   bundle.adapter.emplace();
   bundle.adapter->spec = update.client.adapter;
   for (const LinearSite& site : sites) {
-    const int64_t rank = ClientRank(update.client.adapter, site);
+    const int64_t rank = SiteRank(update.client.adapter, site);
     bundle.adapter->sites.push_back(
         {site, {{"A", Random({rank, site.in}, stream)}, {"B", Random({site.out, rank}, stream)}}});
   }

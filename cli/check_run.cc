@@ -3,15 +3,46 @@
 #include "aggregator/strategies/strategy.h"
 #include "client/schedule.h"
 #include "common/adapters/adapter.h"
+#include "common/adapters/method_spec.h"
+#include "common/base/str.h"
 #include "common/codec/codec.h"
 
 namespace weft::cli {
 
+namespace {
+
+// The run's method and those of its sites, each with its own options; and that every option is of
+// some method, for one with a misspelt name would be nobody's.
+Status CheckMethods(const Settings& settings) {
+  std::vector<std::string> names = {settings.adapter.method};
+  for (const ClientSettings& client : settings.clients) {
+    if (!client.method.empty()) names.push_back(client.method);
+  }
+  names.insert(names.end(), settings.sim.methods.begin(), settings.sim.methods.end());
+  WEFT_TRY_ASSIGN(const Strategy* strategy, FindStrategy(settings.strategy.name));
+  for (const std::string& name : names) {
+    WEFT_TRY_ASSIGN(const Adapter* method, FindAdapter(name));
+    WEFT_TRY(method->CheckSpec(ForMethod(settings.adapter, name)));
+    if (name != settings.adapter.method && !strategy->traits().mixed_methods) {
+      return InvalidArgument(Str("[client] method ", name, " in a run of method ",
+                                 settings.adapter.method, ": strategy ", strategy->name(),
+                                 " merges one method only; use exact-svd or flora"));
+    }
+  }
+  for (const auto& [option, value] : settings.adapter.options) {
+    const size_t dot = option.find('.');
+    if (dot == std::string::npos) continue;  // checked by the methods
+    WEFT_TRY(FindAdapter(option.substr(0, dot)).status().Within("option \"" + option + "\""));
+  }
+  return OkStatus();
+}
+
+}  // namespace
+
 Status CheckRun(const Settings& settings) {
   WEFT_TRY(CheckStrategySettings(settings.strategy, settings.train));
   WEFT_TRY(FindCodec(settings.codec).status());
-  WEFT_TRY_ASSIGN(const Adapter* method, FindAdapter(settings.adapter.method));
-  WEFT_TRY(method->CheckSpec(settings.adapter));
+  WEFT_TRY(CheckMethods(settings));
   return CheckTraining(settings.train);
 }
 

@@ -133,7 +133,8 @@ Status RunClientDaemon(const ClientDaemon& daemon, bool* refused) {
 
   std::random_device device;
   RandomStream entropy((uint64_t{device()} << 32) | device());
-  ClientOptions options = MakeClientOptions(*site, shared, settings.model.device, rank);
+  ClientOptions options =
+      MakeClientOptions(*site, shared, settings.model.device, rank, client.method);
   ClientNode node(Env{loop, *link, executor, *store, entropy, logger}, std::move(options));
   running = &node;
   WEFT_TRY(node.Start());
@@ -157,7 +158,8 @@ Status CheckClient(const ClientDaemon& daemon, std::ostream& out, bool* refused)
   if (client.rank != "auto") out << "rank " << rank << " as configured\n";
   WEFT_TRY(ProbeLink(settings, client, out, refused));
   WEFT_TRY_ASSIGN(const std::vector<LinearSite> sites, LikelySites(settings, shared));
-  const ClientOptions options = MakeClientOptions(*site, shared, settings.model.device, rank);
+  const ClientOptions options =
+      MakeClientOptions(*site, shared, settings.model.device, rank, client.method);
   PrintWhatLeaves(options, sites, rank, out);
   return OkStatus();
 }

@@ -84,7 +84,8 @@ std::shared_ptr<Site> MakeSite(const ClientId& client, const SharedBase& shared,
 }
 
 ClientOptions MakeClientOptions(const Site& site, const SharedBase& shared,
-                                const std::string& device, int64_t rank_max) {
+                                const std::string& device, int64_t rank_max,
+                                const std::string& method) {
   ClientOptions options;
   options.name = site.client();
   options.base = shared.base;
@@ -98,7 +99,11 @@ ClientOptions MakeClientOptions(const Site& site, const SharedBase& shared,
   offer.rank_max = rank_max;
   offer.num_examples = site.num_train();
   offer.eval_examples = site.num_validation();
-  for (const Adapter* adapter : AdapterRegistry()) offer.methods.emplace_back(adapter->name());
+  if (method.empty()) {
+    for (const Adapter* adapter : AdapterRegistry()) offer.methods.emplace_back(adapter->name());
+  } else {
+    offer.methods = {method};
+  }
   for (const Codec* codec : CodecRegistry()) offer.codecs.emplace_back(codec->name());
   return options;
 }

@@ -29,8 +29,10 @@ struct SharedBase {
 [[nodiscard]] std::shared_ptr<Site> MakeSite(const ClientId& client, const SharedBase& shared,
                                              std::vector<Row> train, std::vector<Row> validation);
 
-/// What the site offers: its rows, device, memory and the largest rank it trains.
+/// What the site offers: its rows, device, memory, the largest rank it trains, and its method
+/// (empty: any there is).
 [[nodiscard]] ClientOptions MakeClientOptions(const Site& site, const SharedBase& shared,
-                                              const std::string& device, int64_t rank_max);
+                                              const std::string& device, int64_t rank_max,
+                                              const std::string& method = "");
 
 }  // namespace weft

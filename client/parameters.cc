@@ -39,27 +39,25 @@ Result<FlatAdapter> Flatten(const AdapterState& start, at::Device device) {
   const std::vector<std::string> trainable = method->Trainable(start.spec);
   FlatAdapter flat;
   flat.state = CloneTo(start, device, at::kFloat);
-  std::vector<at::Tensor*> leaves;
   int64_t total = 0;
-  for (SiteState& site : flat.state.sites) {
-    for (NamedTensor& tensor : site.tensors) {
-      if (!Contains(trainable, tensor.name)) continue;
-      leaves.push_back(&tensor.value);
-      total += tensor.value.numel();
-    }
-  }
+  MapTensors(flat.state.sites, [&](const NamedTensor& tensor) {
+    if (Contains(trainable, tensor.name)) total += tensor.value.numel();
+    return tensor.value;
+  });
   const auto options = at::TensorOptions().dtype(at::kFloat).device(device);
   at::Tensor values = at::empty({total}, options);
   at::Tensor gradients = at::zeros({total}, options);
   int64_t begin = 0;
-  for (at::Tensor* leaf : leaves) {
-    const int64_t count = leaf->numel();
-    at::Tensor view = values.narrow(0, begin, count).view(leaf->sizes());
-    view.copy_(*leaf);
-    *leaf = view.detach().requires_grad_(true);
-    leaf->mutable_grad() = gradients.narrow(0, begin, count).view(leaf->sizes());
+  MapTensors(flat.state.sites, [&](const NamedTensor& tensor) {
+    if (!Contains(trainable, tensor.name)) return tensor.value;
+    const int64_t count = tensor.value.numel();
+    at::Tensor view = values.narrow(0, begin, count).view(tensor.value.sizes());
+    view.copy_(tensor.value);
+    at::Tensor leaf = view.detach().requires_grad_(true);
+    leaf.mutable_grad() = gradients.narrow(0, begin, count).view(leaf.sizes());
     begin += count;
-  }
+    return leaf;
+  });
   flat.parameters = {{std::move(values)}, {std::move(gradients)}};
   return flat;
 }

@@ -54,7 +54,7 @@ class RoundTraining {
         Str("[train] round ", plan_.round, ": the plan has no entry for ", job_.client));
   }
 
-  Status ReadBundle(TrainInput& input) const {
+  Status ReadBundle(TrainInput& input) {
     WEFT_TRY_ASSIGN(const AdapterSpec* spec, Spec());
     WEFT_TRY_ASSIGN(const Adapter* method, FindAdapter(spec->method));
     WEFT_TRY_ASSIGN(const std::vector<LinearSite> sites, MatchSites(*spec, model_->sites()));
@@ -71,6 +71,7 @@ class RoundTraining {
                                    "is it the same base?"));
       }
       input.start = std::move(*bundle.adapter);
+      continues_ = true;
     } else {
       input.start = std::move(fresh);
     }
@@ -89,6 +90,8 @@ class RoundTraining {
       return;
     }
     input.position = kept->position;
+    // A fresh adapter's numbers are not those that the rule remembers.
+    if (continues_ && kept->layout == layout_) input.step_rule = std::move(kept->step_rule);
     if (!plan_.training.keep_optimizer || !kept->moments) return;
     if (kept->layout == layout_) {
       input.moments = std::move(kept->moments);
@@ -139,6 +142,7 @@ class RoundTraining {
     TrainingState state;
     state.layout = layout_;
     state.position = trained.position;
+    state.step_rule = trained.step_rule;
     if (plan_.training.keep_optimizer) state.moments = trained.moments;
     return EncodeTrainingState(state);
   }
@@ -151,6 +155,7 @@ class RoundTraining {
   std::shared_ptr<const TokenRows> rows_;
   AdapterState sent_;
   std::string layout_;
+  bool continues_ = false;  // starts from an adapter it was sent
 };
 
 Result<AdapterBinding> BindBundle(const Model& model, AdapterBundle bundle) {

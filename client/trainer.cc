@@ -45,6 +45,7 @@ class TrainRun {
     WEFT_TRY(PrepareRows());
     optimizer_.emplace(training_, parameters_);
     if (input_.moments) WEFT_TRY(optimizer_->Restore(*input_.moments));
+    WEFT_TRY(PrepareMethod());
     if (objective_->NeedsStart()) {
       for (const at::Tensor& value : parameters_.values) start_.push_back(value.clone());
     }
@@ -65,6 +66,19 @@ class TrainRun {
     parameters_ = std::move(flat.parameters);
     if (parameters_.NumElements() == 0) return InvalidArgument("[train] the adapter has no sites");
     return OkStatus();
+  }
+
+  Status PrepareMethod() {
+    if (method_ == nullptr) return OkStatus();
+    prepared_ = method_->Prepare(state_, model_.device());
+    rule_ = method_->NewStepRule(state_, {training_.steps_done, TotalSteps()});
+    if (rule_ == nullptr || input_.step_rule.empty()) return OkStatus();
+    return rule_->Restore(input_.step_rule);
+  }
+
+  // Of all rounds together.
+  int64_t TotalSteps() const {
+    return training_.schedule_steps > 0 ? training_.schedule_steps : num_steps_ * input_.num_rounds;
   }
 
   static Status CheckNoDense(const AdapterState& state) {
@@ -203,6 +217,8 @@ class TrainRun {
     }
     report.loss = sum / labels;
     if (!std::isfinite(report.loss)) return NotFinite(report.step, "loss", report.loss);
+    const at::Tensor penalty = method_ == nullptr ? at::Tensor() : method_->Penalty(state_);
+    if (penalty.defined()) penalty.backward();
     return OkStatus();
   }
 
@@ -218,18 +234,17 @@ class TrainRun {
       const double factor = training_.grad_clip / (report.grad_norm + 1e-6);
       if (factor < 1) parameters_.ScaleGradients(factor);
     }
-    const int64_t total =
-        training_.schedule_steps > 0 ? training_.schedule_steps : num_steps_ * input_.num_rounds;
-    report.lr = LearningRate(training_, training_.steps_done + step, total);
+    report.lr = LearningRate(training_, training_.steps_done + step, TotalSteps());
+    if (rule_ != nullptr) rule_->BeforeStep(state_);
     optimizer_->Step(report.lr);
-    if (method_ != nullptr) method_->AfterStep(state_, report.step);
+    if (rule_ != nullptr) rule_->AfterStep(state_);
     return OkStatus();
   }
 
   Result<AdapterBinding> Binding() const {
     AdapterBinding binding;
     if (method_ != nullptr) {
-      WEFT_TRY_ASSIGN(std::vector<Factors> trained, FactorsFor(model_, state_));
+      WEFT_TRY_ASSIGN(std::vector<Factors> trained, FactorsFor(model_, state_, prepared_.get()));
       binding.push_back(std::move(trained));
     }
     binding.insert(binding.end(), frozen_.begin(), frozen_.end());
@@ -248,6 +263,7 @@ class TrainRun {
     output_.train_loss =
         loss_sum_ / static_cast<double>(std::max<uint64_t>(1, output_.label_tokens));
     output_.moments = optimizer_->Save();
+    if (rule_ != nullptr) output_.step_rule = rule_->Save();
     if (batcher_) output_.position = batcher_->Save();
     output_.micro_batch_rows = micro_rows_;
     return std::move(output_);
@@ -264,6 +280,8 @@ class TrainRun {
   AdapterBinding frozen_;
   std::vector<at::Tensor> start_;
   std::optional<AdamW> optimizer_;
+  std::shared_ptr<const Prepared> prepared_;  // of the method; may be null
+  std::unique_ptr<StepRule> rule_;            // of the method; may be null
   std::optional<Batcher> batcher_;
   int64_t num_steps_ = 0;
   int64_t micro_rows_ = 1;

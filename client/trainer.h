@@ -45,6 +45,7 @@ struct TrainInput {
   int64_t num_rounds = 1;  // for the schedule's length
 
   std::optional<AdamW::Moments> moments;      // kept from the round before
+  std::vector<NamedTensor> step_rule;         // what the method's step rule saved then
   std::optional<Batcher::Position> position;  // in file order
 
   std::function<void(const StepReport&)> on_step;     // may be empty
@@ -58,6 +59,7 @@ struct TrainOutput {
   uint64_t label_tokens = 0;
   double train_loss = 0;  // mean over the label tokens of all steps
   AdamW::Moments moments;
+  std::vector<NamedTensor> step_rule;
   Batcher::Position position;
   MemoryPlan memory;
   int64_t micro_batch_rows = 0;  // after retries

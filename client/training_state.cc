@@ -9,12 +9,13 @@
 #include "common/formats/safetensors_writer.h"
 #include "common/tensor/dtype_map.h"
 
-// The bytes are a safetensors file: tensors "exp_avg" and "exp_avg_sq" where kept; numbers in
-// its metadata.
+// The bytes are a safetensors file: tensors "exp_avg" and "exp_avg_sq" where kept, "rule.…" of the
+// step rule; numbers in its metadata.
 
 namespace weft {
 namespace {
 
+constexpr std::string_view kRulePrefix = "rule.";
 constexpr std::string_view kWhere = "[train] kept state";
 
 class Numbers {
@@ -45,8 +46,8 @@ class Numbers {
 
 Result<at::Tensor> ReadTensor(const SafetensorsFile& file, const std::string& name) {
   const StoredTensor* stored = file.Find(name);
-  if (stored == nullptr || stored->dtype != DType::kFloat32 || stored->shape.size() != 1) {
-    return InvalidArgument(Str(kWhere, ": no float32 list ", name));
+  if (stored == nullptr || stored->dtype != DType::kFloat32) {
+    return InvalidArgument(Str(kWhere, ": no float32 tensor ", name));
   }
   at::Tensor value = TensorOver(stored->bytes, stored->dtype, stored->shape);
   if (!at::isfinite(value).all().item<bool>()) {
@@ -79,6 +80,10 @@ Result<Blob> EncodeTrainingState(const TrainingState& state) {
       tensors.push_back({name, DType::kFloat32, value.sizes().vec(), BytesOf(value)});
     }
   }
+  for (const auto& [name, value] : state.step_rule) {
+    tensors.push_back(
+        {Str(kRulePrefix, name), DType::kFloat32, value.sizes().vec(), BytesOf(value)});
+  }
   return EncodeSafetensors(tensors, metadata);
 }
 
@@ -89,6 +94,11 @@ Result<TrainingState> DecodeTrainingState(const Blob& bytes) {
   state.layout = numbers.Text("layout");
   WEFT_TRY_ASSIGN(state.position.pass, numbers.Get("pass"));
   WEFT_TRY_ASSIGN(state.position.row, numbers.Get("row"));
+  for (const StoredTensor& stored : file.tensors()) {
+    if (!stored.name.starts_with(kRulePrefix)) continue;
+    WEFT_TRY_ASSIGN(const at::Tensor value, ReadTensor(file, stored.name));
+    state.step_rule.push_back({stored.name.substr(kRulePrefix.size()), value});
+  }
   if (file.Find("exp_avg") == nullptr) return state;
   AdamW::Moments moments;
   WEFT_TRY_ASSIGN(const uint64_t step, numbers.Get("step"));

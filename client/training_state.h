@@ -1,11 +1,13 @@
 #pragma once
 // TrainingState: what a site keeps between rounds (TrainJob::local_state) as bytes: the optimiser's
-// moments where kept, and the place in the data. The client node hands each round the state of the
-// newest round before it, so a round that is trained again starts from the same one.
+// moments where kept, the memory of the method's step rule, and the place in the data. The client
+// node hands each round the state of the newest round before it, so a round that is trained again
+// starts from the same one.
 
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "client/optimizer.h"
 #include "common/base/bytes.h"
@@ -17,6 +19,7 @@ namespace weft {
 struct TrainingState {
   std::string layout;  // of the adapter whose moments these are; see LayoutName
   std::optional<AdamW::Moments> moments;
+  std::vector<NamedTensor> step_rule;  // what the method's step rule saved
   Batcher::Position position;
 };
 

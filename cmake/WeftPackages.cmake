@@ -20,6 +20,7 @@ _weft_pkg(weft_pcre2 libpcre2-8)
 _weft_pkg(weft_utf8proc libutf8proc)
 _weft_pkg(weft_sentencepiece sentencepiece)
 _weft_pkg(weft_xxhash libxxhash)
+_weft_pkg(weft_zstd libzstd)
 
 find_path(WEFT_TOMLPP_INCLUDE toml++/toml.h REQUIRED)
 add_library(weft_tomlplusplus INTERFACE)

@@ -42,6 +42,7 @@ struct AdapterSpec {
   alphaPattern @11 :List(FloatPattern);
   modulesToSave @12 :List(Text);
   options @13 :List(TextOption);
+  labels @14 :List(Text);   # names of the classes by id, of an adapter that classifies rows
 }
 
 # One tensor of a block. Its data lie at `offset` from the start of the block's data, which follows the manifest; the length
@@ -52,6 +53,11 @@ struct Tensor {
   dtype @1 :Text;   # safetensors' word: "F32", "BF16", ...
   shape @2 :List(Int64);
   offset @3 :UInt64;
+  # 0: a tensor of its own. n: the tensor of the same name that site n - 1, an earlier one, holds; it has no data here.
+  sharedWith @4 :UInt32;
+  # "": plain. Else how the data are packed (common/codec); the length is then packedBytes.
+  packing @5 :Text;
+  packedBytes @6 :UInt64;
 }
 
 struct SiteTensors {

@@ -12,6 +12,7 @@
 #include "aggregator/evaluate_work.h"
 #include "aggregator/merge_work.h"
 #include "aggregator/node_jobs.h"
+#include "aggregator/strategies/strategy.h"
 #include "client/client_node.h"
 #include "client/memory_plan.h"
 #include "client/train_work.h"
@@ -143,6 +144,8 @@ class Simulation {
     options.base_model = settings_.model.path;
     options.run_dir = options_.out_dir;
     options.evaluate_here = !population_.evaluation.empty();
+    WEFT_TRY_ASSIGN(const Strategy* strategy, FindStrategy(settings_.strategy.name));
+    options.mixed_methods = strategy->traits().mixed_methods;
     aggregator_ =
         std::make_unique<AggregatorNode>(world_->MakeEnv(kAggregator), std::move(options));
     return aggregator_->Start();
@@ -150,8 +153,8 @@ class Simulation {
 
   Status StartClient(size_t index) {
     const VirtualClient& client = population_.clients[index];
-    ClientOptions options =
-        MakeClientOptions(*client.site, shared_, settings_.model.device, client.rank);
+    ClientOptions options = MakeClientOptions(*client.site, shared_, settings_.model.device,
+                                              client.rank, client.method);
     options.step_cost = Seconds(settings_.sim.step_cost_ms / 1000);
     const ClientId name = options.name;
     clients_[index] = std::make_unique<ClientNode>(world_->MakeEnv(name), std::move(options));

@@ -49,7 +49,8 @@ Result<std::vector<VirtualClient>> Deal(const Settings& settings, const SharedBa
     const ClientId name{NumberedName(static_cast<int64_t>(i), sim.clients)};
     const int64_t rank =
         sim.ranks.empty() ? settings.adapter.rank : sim.ranks[i % sim.ranks.size()];
-    clients.push_back({MakeSite(name, shared, std::move(own), {}), rank});
+    const std::string method = sim.methods.empty() ? "" : sim.methods[i % sim.methods.size()];
+    clients.push_back({MakeSite(name, shared, std::move(own), {}), rank, method});
   }
   return clients;
 }
@@ -58,7 +59,7 @@ Result<std::vector<VirtualClient>> FromTables(const Settings& settings, const Sh
   std::vector<VirtualClient> clients;
   for (const ClientSettings& client : settings.clients) {
     WEFT_TRY_ASSIGN(std::shared_ptr<Site> site, LoadSite(client, shared));
-    clients.push_back({std::move(site), RankOf(client, settings.adapter)});
+    clients.push_back({std::move(site), RankOf(client, settings.adapter), client.method});
   }
   std::sort(clients.begin(), clients.end(), [](const VirtualClient& a, const VirtualClient& b) {
     return a.site->client() < b.site->client();

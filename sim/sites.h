@@ -13,6 +13,7 @@ namespace weft::sim {
 struct VirtualClient {
   std::shared_ptr<Site> site;
   int64_t rank = 0;
+  std::string method = "";  // empty: the run's
 };
 
 struct Population {

@@ -9,6 +9,7 @@
 #include "aggregator/strategies/foreign_settings.h"
 #include "aggregator/strategies/rules.h"
 #include "aggregator/strategies/slots.h"
+#include "common/adapters/adapter.h"
 #include "common/base/limits.h"
 #include "common/base/str.h"
 
@@ -87,7 +88,7 @@ class ExactSvd final : public Strategy {
     }
     LowRankSum target = merge.ideal;
     target.Add(merge.rest);
-    const int64_t cap = ClientRank(input.global.init, old.site);
+    const int64_t cap = SiteRank(input.global.init, old.site);
     const Recompressed svd = Recompress(target, [&](const at::Tensor& spectrum) {
       return input.settings.energy > 0
                  ? std::min(cap, RankOfEnergy(spectrum, input.settings.energy))

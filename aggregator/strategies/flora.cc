@@ -77,7 +77,7 @@ class Flora final : public Strategy {
     for (size_t i = 0; i < sites.size(); ++i) {
       const LinearSite& site = sites[i].site;
       const int64_t full = std::min(site.in, site.out);
-      const int64_t stacked = StackedRank(input, i);
+      WEFT_TRY_ASSIGN(const int64_t stacked, StackedRank(input, i));
       if (stacked > full) plan[i] = full;
       bytes += static_cast<double>(std::min(stacked, full) * (site.in + site.out) * 4);
     }
@@ -118,11 +118,13 @@ class Flora final : public Strategy {
   }
 
  private:
-  static int64_t StackedRank(const MergeInput& input, size_t i) {
+  static Result<int64_t> StackedRank(const MergeInput& input, size_t i) {
     const SiteState& old = input.global.adapter.sites[i];
     int64_t rank = IsZero(old) ? 0 : old.Get("A").size(0);
     for (size_t k = 0; k < input.updates.size(); ++k) {
-      rank += ClientRank(input.updates.plan(k).adapter, old.site);
+      const AdapterSpec& spec = input.updates.plan(k).adapter;
+      WEFT_TRY_ASSIGN(const Adapter* method, FindAdapter(spec.method));
+      rank += method->FactorRank(spec, old.site);
     }
     return rank;
   }

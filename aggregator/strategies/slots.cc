@@ -36,10 +36,6 @@ at::Tensor WithUsableRows(const at::Tensor& A_GI, const at::Tensor& B_OG, int64_
 
 }  // namespace
 
-int64_t ClientRank(const AdapterSpec& spec, const LinearSite& site) {
-  return std::min({RankFor(spec, site.path), site.in, site.out});
-}
-
 AdapterSpec UnitSpec(const AdapterSpec& init, std::span<const SiteState> sites) {
   std::map<int64_t, size_t> counts;
   for (const SiteState& site : sites) ++counts[site.Get("A").size(0)];
@@ -82,7 +78,7 @@ Result<GlobalState> InitSlots(std::string_view strategy, const AdapterSpec& spec
 Result<SiteState> CutSite(const SiteState& global, const AdapterSpec& client) {
   const at::Tensor& A_GI = global.Get("A");
   const at::Tensor& B_OG = global.Get("B");
-  const int64_t rank = ClientRank(client, global.site);
+  const int64_t rank = SiteRank(client, global.site);
   const int64_t slots = std::min(rank, A_GI.size(0));
   const at::Tensor A_RI =
       WithUsableRows(A_GI.narrow(0, 0, slots), B_OG.narrow(1, 0, slots), rank, global.site.path);
@@ -100,6 +96,8 @@ Result<SiteState> CutSite(const SiteState& global, const AdapterSpec& client) {
 }
 
 Result<AdapterBundle> CutSlots(const GlobalState& global, const ClientPlan& client) {
+  WEFT_TRY_ASSIGN(const Adapter* method, FindAdapter(client.adapter.method));
+  if (!method->projects()) return AdapterBundle{std::nullopt, global.adapter};
   AdapterState state;
   state.spec = client.adapter;
   state.sites.reserve(global.adapter.sites.size());
@@ -125,6 +123,8 @@ Result<LowRank> LowerSite(const AdapterSpec& spec, const SiteState& site) {
 
 Result<std::optional<LowRank>> SentSlots(const GlobalState& global, size_t site,
                                          const ClientPlan& client) {
+  WEFT_TRY_ASSIGN(const Adapter* method, FindAdapter(client.adapter.method));
+  if (!method->projects()) return std::optional<LowRank>();
   WEFT_TRY_ASSIGN(const SiteState cut, CutSite(global.adapter.sites[site], client.adapter));
   WEFT_TRY_ASSIGN(LowRank factors, LowerSite(client.adapter, cut));
   return std::optional<LowRank>(std::move(factors));
@@ -143,6 +143,7 @@ Result<SentMean> MeanOfSent(const MergeInput& input, size_t site) {
       WEFT_TRY_ASSIGN(sent, SentSlots(input.global, site, client));
       sent_as = &client.adapter;
     }
+    if (!sent) continue;
     if (client.adapter.method == "lora") {
       const int64_t slots = std::min(sent->B_OR.size(1), B_OG.size(1));
       mean.B_OG.narrow(1, 0, slots).add_(sent->B_OR.narrow(1, 0, slots), input.updates.weight(k));

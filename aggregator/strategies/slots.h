@@ -8,9 +8,6 @@
 
 namespace weft {
 
-/// Rank of a client at a site: what its spec says, capped by min(in, out).
-[[nodiscard]] int64_t ClientRank(const AdapterSpec& spec, const LinearSite& site);
-
 /// `init` with every scaling 1 and these ranks (one per site, in order).
 [[nodiscard]] AdapterSpec UnitSpec(const AdapterSpec& init, std::span<const SiteState> sites);
 
@@ -22,6 +19,8 @@ namespace weft {
 /// that the global adapter lacks, gets a direction in A (and B = 0): else it could never learn.
 [[nodiscard]] Result<SiteState> CutSite(const SiteState& global, const AdapterSpec& client);
 
+/// A client whose method starts from no given factors gets the whole global adapter as the frozen
+/// part, and was sent nothing that its update is measured against.
 [[nodiscard]] Result<AdapterBundle> CutSlots(const GlobalState& global, const ClientPlan& client);
 
 /// Float64 factors at scale 1 of one site of any method's adapter.

@@ -1,5 +1,7 @@
 #include "common/adapters/adapter_state.h"
 
+#include <unordered_map>
+
 #include "common/base/check.h"
 
 namespace weft {
@@ -34,19 +36,37 @@ at::Tensor& SiteState::Get(std::string_view name) {
 
 int64_t AdapterState::NumParameters() const {
   int64_t total = Elements(dense);
-  for (const SiteState& site : sites) total += Elements(site.tensors);
+  std::vector<SiteState> visited = sites;
+  MapTensors(visited, [&](const NamedTensor& tensor) {
+    total += tensor.value.numel();
+    return tensor.value;
+  });
   return total;
 }
 
+void MapTensors(std::vector<SiteState>& sites,
+                const std::function<at::Tensor(const NamedTensor&)>& change) {
+  std::unordered_map<const c10::TensorImpl*, at::Tensor> changed;  // looked up only
+  std::vector<at::Tensor> old;  // kept, so that no new tensor takes an old one's place in memory
+  for (SiteState& site : sites) {
+    for (NamedTensor& tensor : site.tensors) {
+      const auto [entry, is_new] = changed.try_emplace(tensor.value.unsafeGetTensorImpl());
+      if (is_new) {
+        old.push_back(tensor.value);
+        entry->second = change(tensor);
+      }
+      tensor.value = entry->second;
+    }
+  }
+}
+
 AdapterState CloneTo(const AdapterState& state, at::Device device, at::ScalarType dtype) {
-  const auto clone = [&](NamedTensor& tensor) {
-    tensor.value = tensor.value.detach().to(device, dtype, /*non_blocking=*/false, /*copy=*/true);
+  const auto clone = [&](const NamedTensor& tensor) {
+    return tensor.value.detach().to(device, dtype, /*non_blocking=*/false, /*copy=*/true);
   };
   AdapterState copy = state;
-  for (SiteState& site : copy.sites) {
-    for (NamedTensor& tensor : site.tensors) clone(tensor);
-  }
-  for (NamedTensor& tensor : copy.dense) clone(tensor);
+  MapTensors(copy.sites, clone);
+  for (NamedTensor& tensor : copy.dense) tensor.value = clone(tensor);
   return copy;
 }
 

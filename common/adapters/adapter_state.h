@@ -3,6 +3,7 @@
 //
 // Shape legend: R rank, I in, O out.
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -17,7 +18,7 @@ struct NamedTensor {
 };
 
 /// One adapted layer's tensors, in the order its method declares. LoRA: "A" [r×in], "B" [out×r],
-/// unscaled as PEFT stores them.
+/// unscaled as PEFT stores them. Layers that share a tensor (MSPLoRA's tiers) hold the same handle.
 struct SiteState {
   LinearSite site;
   std::vector<NamedTensor> tensors;
@@ -34,8 +35,14 @@ struct AdapterState {
   std::vector<SiteState> sites;    // in the base model's order of layers
   std::vector<NamedTensor> dense;  // whole trained modules
 
+  /// Each tensor counts once, however many sites share it.
   [[nodiscard]] int64_t NumParameters() const;
 };
+
+/// Puts in place of every tensor of the sites what `change` makes of it. Called once for each
+/// tensor, in order: sites that shared it share the new one.
+void MapTensors(std::vector<SiteState>& sites,
+                const std::function<at::Tensor(const NamedTensor& tensor)>& change);
 
 /// ΔW[out×in] = B[out×r]·A[r×in] at scale 1: the method's scaling (alpha/r) is absorbed into B.
 struct LowRank {

@@ -1,11 +1,7 @@
 #include "common/adapters/lora.h"
 
-#include <cmath>
-
-#include "common/adapters/match.h"
-#include "common/base/check.h"
-#include "common/base/limits.h"
-#include "common/base/random.h"
+#include "common/adapters/factor_init.h"
+#include "common/adapters/method_spec.h"
 #include "common/base/str.h"
 
 // Shape legend: R rank, I in, O out.
@@ -13,54 +9,22 @@
 namespace weft {
 namespace {
 
-// PEFT's default, kaiming_uniform with a = √5: a bound of √(6 / ((1 + 5)·in)) = 1/√in.
-at::Tensor RandomA(int64_t rank, const LinearSite& site, uint64_t seed) {
-  at::Tensor A_RI = at::empty({rank, site.in}, at::kFloat);
-  RandomStream stream = RandomStream::Derive(seed, {"adapter-init", site.path, "A"});
-  const double bound = 1.0 / std::sqrt(static_cast<double>(site.in));
-  float* values = A_RI.data_ptr<float>();
-  for (int64_t i = 0; i < A_RI.numel(); ++i) {
-    values[i] = static_cast<float>((2.0 * stream.Uniform() - 1.0) * bound);
-  }
-  return A_RI;
-}
-
-Status CheckRank(int64_t rank, const std::string& where) {
-  if (rank >= 1 && rank <= limits::kRankMax) return OkStatus();
-  return InvalidArgument(
-      Str("[adapter] ", where, ": rank is ", rank, ", wanted 1 to ", limits::kRankMax));
-}
-
-Status CheckAlpha(double alpha, const std::string& where) {
-  if (std::isfinite(alpha) && alpha != 0) return OkStatus();
-  return InvalidArgument(
-      Str("[adapter] ", where, ": alpha is ", alpha, ", wanted a finite number other than 0"));
-}
-
 class Lora final : public Adapter {
  public:
   std::string_view name() const override { return "lora"; }
 
-  Status CheckSpec(const AdapterSpec& spec) const override {
-    WEFT_TRY(CheckRank(spec.rank, "rank"));
-    WEFT_TRY(CheckAlpha(spec.alpha, "alpha"));
-    if (!(spec.dropout >= 0 && spec.dropout < 1)) {
-      return InvalidArgument(Str("[adapter] dropout is ", spec.dropout,
-                                 ", wanted 0 or more and "
-                                 "less than 1"));
+  Status CheckSpec(const AdapterSpec& spec) const override { return CheckMethodSpec(spec, {}); }
+
+  Result<std::vector<SiteLayout>> Layout(const AdapterSpec& spec,
+                                         std::span<const LinearSite> sites) const override {
+    std::vector<SiteLayout> layout;
+    layout.reserve(sites.size());
+    for (size_t i = 0; i < sites.size(); ++i) {
+      const int64_t rank = SiteRank(spec, sites[i]);
+      WEFT_TRY(CheckRank(rank, sites[i].path));
+      layout.push_back({{"A", {rank, sites[i].in}, i}, {"B", {sites[i].out, rank}, i}});
     }
-    for (const auto& [pattern, rank] : spec.rank_pattern) {
-      WEFT_TRY(CheckRank(rank, "rank_pattern \"" + pattern + "\""));
-    }
-    for (const auto& [pattern, alpha] : spec.alpha_pattern) {
-      WEFT_TRY(CheckAlpha(alpha, "alpha_pattern \"" + pattern + "\""));
-    }
-    for (const auto& [option, value] : spec.options) {
-      if (option != kExcludeRegexOption) {
-        return InvalidArgument("[adapter] method lora has no option \"" + option + "\"");
-      }
-    }
-    return CheckPatterns(spec);
+    return layout;
   }
 
   Result<AdapterState> Init(const AdapterSpec& spec, std::span<const LinearSite> sites,
@@ -70,9 +34,9 @@ class Lora final : public Adapter {
     state.spec = spec;
     for (const LinearSite& site : sites) {
       const int64_t rank = RankFor(spec, site.path);
-      state.sites.push_back(
-          {site,
-           {{"A", RandomA(rank, site, seed)}, {"B", at::zeros({site.out, rank}, at::kFloat)}}});
+      state.sites.push_back({site,
+                             {{"A", RandomFactorA(rank, site.in, seed, site.path, "A")},
+                              {"B", at::zeros({site.out, rank}, at::kFloat)}}});
     }
     return state;
   }
@@ -85,6 +49,8 @@ class Lora final : public Adapter {
     const at::Tensor& B_OR = site.Get("B");
     return {site.Get("A"), scaling == 1.0 ? B_OR : B_OR * scaling};
   }
+
+  bool projects() const override { return true; }
 
   Result<AdapterState> Project(const AdapterSpec& spec,
                                const LowRankAdapter& factors) const override {

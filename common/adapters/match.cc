@@ -254,6 +254,10 @@ int64_t RankFor(const AdapterSpec& spec, std::string_view path) {
   return PatternValue(spec.rank_pattern, path, spec.rank);
 }
 
+int64_t SiteRank(const AdapterSpec& spec, const LinearSite& site) {
+  return std::min({RankFor(spec, site.path), site.in, site.out});
+}
+
 double AlphaFor(const AdapterSpec& spec, std::string_view path) {
   return PatternValue(spec.alpha_pattern, path, spec.alpha);
 }

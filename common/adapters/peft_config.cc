@@ -28,7 +28,8 @@ constexpr std::array kRead = {
     "peft_type",    "task_type",           "base_model_name_or_path", "r",
     "lora_alpha",   "lora_dropout",        "fan_in_fan_out",          "bias",
     "use_rslora",   "target_modules",      "exclude_modules",         "modules_to_save",
-    "rank_pattern", "layers_to_transform", "layers_pattern",          "alpha_pattern"};
+    "rank_pattern", "layers_to_transform", "layers_pattern",          "alpha_pattern",
+    "labels"};
 
 struct Refusal {
   std::string_view key;
@@ -102,6 +103,7 @@ class Reader {
     WEFT_TRY(Exclusions(spec));
     WEFT_TRY(Layers(spec));
     WEFT_TRY(Names("modules_to_save", spec.modules_to_save));
+    WEFT_TRY(Names("labels", spec.labels));  // ours; PEFT passes it over with a warning
     WEFT_TRY(Patterns(spec));
     return config;
   }
@@ -342,6 +344,7 @@ std::string PeftConfigText(const PeftConfig& config) {
   json["fan_in_fan_out"] = config.fan_in_fan_out;
   json["inference_mode"] = true;
   json["init_lora_weights"] = true;
+  if (!spec.labels.empty()) json["labels"] = spec.labels;
   json["layers_pattern"] = LayersPattern(spec.layers_pattern);
   json["layers_to_transform"] =
       spec.layers_to_transform.empty() ? Json(nullptr) : Json(spec.layers_to_transform);

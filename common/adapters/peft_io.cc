@@ -4,6 +4,7 @@
 #include <map>
 #include <set>
 
+#include "common/adapters/dense.h"
 #include "common/adapters/match.h"
 #include "common/base/limits.h"
 #include "common/base/str.h"
@@ -104,12 +105,23 @@ class FolderReader {
       WEFT_TRY_ASSIGN(at::Tensor value, ToFloat(*tensor));
       state.dense.push_back({tensor->name.substr(kPrefix.size()), std::move(value)});
     }
+    NumberClasses(state);
     return state;
   }
 
  private:
   Status Wrong(const std::string& what) const {
     return InvalidArgument(Str("[peft] ", file_, ": ", what));
+  }
+
+  // PEFT keeps no names of classes, but the head has a row for each.
+  static void NumberClasses(AdapterState& state) {
+    if (!state.spec.labels.empty() || state.dense.empty()) return;
+    const NamedTensor& output = state.dense.back();
+    if (!IsHeadPath(output.name) || output.value.dim() == 0) return;
+    for (int64_t i = 0; i < std::min(output.value.size(0), limits::kLabelsMax); ++i) {
+      state.spec.labels.push_back(std::to_string(i));
+    }
   }
 
   Result<SafetensorsFile> Open() const {
@@ -316,6 +328,7 @@ Status WriteLora(const AdapterState& state, const fs::path& folder,
   WEFT_TRY(WriteSafetensors(folder / kWeightsFile, tensors, {{"format", "pt"}}));
   PeftConfig config;
   config.spec = state.spec;
+  if (!state.spec.labels.empty()) config.task_type = "SEQ_CLS";
   config.base_model = options.base_model;
   config.fan_in_fan_out = options.fan_in_fan_out;
   ExpandAllLinear(state, config.spec);

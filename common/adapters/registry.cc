@@ -8,7 +8,43 @@
 
 namespace weft {
 
-void Adapter::AfterStep(AdapterState&, int64_t) const {}
+std::vector<NamedTensor> StepRule::Save() const { return {}; }
+
+Status StepRule::Restore(const std::vector<NamedTensor>&) { return OkStatus(); }
+
+AdapterSpec Adapter::ForRound(const AdapterSpec& spec, uint64_t, uint64_t) const { return spec; }
+
+std::shared_ptr<const Prepared> Adapter::Prepare(const AdapterState&, at::Device) const {
+  return nullptr;
+}
+
+std::vector<LowRank> Adapter::EffectiveAll(const AdapterState& state, const Prepared*) const {
+  std::vector<LowRank> factors;
+  factors.reserve(state.sites.size());
+  for (size_t i = 0; i < state.sites.size(); ++i) factors.push_back(Effective(state, i));
+  return factors;
+}
+
+int64_t Adapter::FactorRank(const AdapterSpec& spec, const LinearSite& site) const {
+  return SiteRank(spec, site);
+}
+
+Result<AdapterState> Adapter::Project(const AdapterSpec&, const LowRankAdapter&) const {
+  return FailedPrecondition(
+      Str("[adapter] method ", name(), " has no parameters for arbitrary factors"));
+}
+
+at::Tensor Adapter::Penalty(const AdapterState&) const { return {}; }
+
+Result<std::optional<LowRankAdapter>> Adapter::BaseChange(const AdapterSpec&,
+                                                          std::span<const LinearSite>,
+                                                          const WeightOf&) const {
+  return std::optional<LowRankAdapter>();
+}
+
+std::unique_ptr<StepRule> Adapter::NewStepRule(const AdapterState&, const StepSchedule&) const {
+  return nullptr;
+}
 
 std::span<const Adapter* const> AdapterRegistry() {
   static const std::array<const Adapter*, 1> kMethods = {
@@ -31,11 +67,11 @@ Result<LowRankAdapter> Lower(const AdapterState& state) {
   const at::NoGradGuard no_grad;
   LowRankAdapter lowered;
   lowered.reserve(state.sites.size());
+  std::vector<LowRank> factors = method->EffectiveAll(state, nullptr);
   for (size_t i = 0; i < state.sites.size(); ++i) {
-    LowRank factors = method->Effective(state, i);
-    factors.A_RI = factors.A_RI.detach().to(at::kFloat);
-    factors.B_OR = factors.B_OR.detach().to(at::kFloat);
-    lowered.push_back({state.sites[i].site, std::move(factors)});
+    lowered.push_back(
+        {state.sites[i].site,
+         {factors[i].A_RI.detach().to(at::kFloat), factors[i].B_OR.detach().to(at::kFloat)}});
   }
   return lowered;
 }

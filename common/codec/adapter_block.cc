@@ -1,5 +1,7 @@
 #include "common/codec/adapter_block.h"
 
+#include <unordered_map>
+
 #include "common/base/str.h"
 #include "common/codec/layout.h"
 #include "common/codec/precision.h"
@@ -8,23 +10,66 @@
 namespace weft {
 namespace {
 
-Result<std::vector<BlockTensor>> EncodeTensors(const std::vector<NamedTensor>& tensors,
-                                               const Codec& codec) {
-  std::vector<BlockTensor> encoded;
-  encoded.reserve(tensors.size());
-  for (const NamedTensor& tensor : tensors) {
-    WEFT_TRY_ASSIGN(BlockTensor block, codec.Encode(tensor));
-    encoded.push_back(std::move(block));
+// Encodes tensors, each once: a site that shares one with an earlier site says so.
+class Encoder {
+ public:
+  explicit Encoder(const Codec& codec) : codec_(codec) {}
+
+  Result<std::vector<BlockTensor>> Encode(const std::vector<NamedTensor>& tensors,
+                                          std::optional<size_t> site) {
+    std::vector<BlockTensor> encoded;
+    encoded.reserve(tensors.size());
+    for (const NamedTensor& tensor : tensors) {
+      if (site) {
+        const Place here{*site, encoded.size()};
+        const auto [met, is_new] = met_.try_emplace(tensor.value.unsafeGetTensorImpl(), here);
+        if (!is_new) {
+          BlockTensor shared = (*sites_)[met->second.site].tensors[met->second.tensor];
+          WEFT_CHECK(shared.name == tensor.name, shared.name, " is shared as ", tensor.name);
+          shared.shared_with = met->second.site;
+          encoded.push_back(std::move(shared));
+          continue;
+        }
+      }
+      WEFT_TRY_ASSIGN(BlockTensor block, codec_.Encode(tensor));
+      encoded.push_back(std::move(block));
+    }
+    return encoded;
   }
-  return encoded;
-}
+
+  Result<std::vector<BlockSite>> EncodeSites(const std::vector<SiteState>& sites) {
+    std::vector<BlockSite> encoded;
+    encoded.reserve(sites.size());
+    sites_ = &encoded;
+    for (const SiteState& site : sites) {
+      Result<std::vector<BlockTensor>> tensors = Encode(site.tensors, encoded.size());
+      if (!tensors.ok()) return tensors.status().Within(Str("[codec] site ", site.site.path));
+      encoded.push_back({site.site, std::move(tensors).value()});
+    }
+    return encoded;
+  }
+
+ private:
+  struct Place {
+    size_t site;
+    size_t tensor;
+  };
+  const Codec& codec_;
+  const std::vector<BlockSite>* sites_ = nullptr;
+  std::unordered_map<const c10::TensorImpl*, Place> met_;  // looked up only
+};
 
 template <typename DecodeOne>
 Result<std::vector<NamedTensor>> DecodeTensors(const std::vector<BlockTensor>& tensors,
+                                               const std::vector<SiteState>& earlier,
                                                const DecodeOne& decode) {
   std::vector<NamedTensor> decoded;
   decoded.reserve(tensors.size());
   for (const BlockTensor& tensor : tensors) {
+    if (tensor.shared_with) {
+      decoded.push_back({tensor.name, earlier[*tensor.shared_with].Get(tensor.name)});
+      continue;
+    }
     WEFT_TRY_ASSIGN(at::Tensor value, decode(tensor));
     decoded.push_back({tensor.name, std::move(value)});
   }
@@ -38,11 +83,11 @@ Result<AdapterState> DecodeSection(const BlockSection& section, const DecodeOne&
     state.spec = section.spec;
     state.sites.reserve(section.sites.size());
     for (const BlockSite& site : section.sites) {
-      Result<std::vector<NamedTensor>> tensors = DecodeTensors(site.tensors, decode);
+      Result<std::vector<NamedTensor>> tensors = DecodeTensors(site.tensors, state.sites, decode);
       if (!tensors.ok()) return tensors.status().Within(Str("[codec] site ", site.site.path));
       state.sites.push_back({site.site, std::move(tensors).value()});
     }
-    Result<std::vector<NamedTensor>> dense = DecodeTensors(section.dense, decode);
+    Result<std::vector<NamedTensor>> dense = DecodeTensors(section.dense, state.sites, decode);
     if (!dense.ok()) return dense.status().Within("[codec] dense");
     state.dense = std::move(dense).value();
     return state;
@@ -68,13 +113,9 @@ Result<BlockSection> EncodeAdapter(const AdapterState& state, std::string_view r
                                    const Codec& codec) {
   return Guarded("[codec]", [&]() -> Result<BlockSection> {
     BlockSection section{std::string(role), state.spec, {}, {}};
-    section.sites.reserve(state.sites.size());
-    for (const SiteState& site : state.sites) {
-      Result<std::vector<BlockTensor>> tensors = EncodeTensors(site.tensors, codec);
-      if (!tensors.ok()) return tensors.status().Within(Str("[codec] site ", site.site.path));
-      section.sites.push_back({site.site, std::move(tensors).value()});
-    }
-    Result<std::vector<BlockTensor>> dense = EncodeTensors(state.dense, codec);
+    Encoder encoder(codec);
+    WEFT_TRY_ASSIGN(section.sites, encoder.EncodeSites(state.sites));
+    Result<std::vector<BlockTensor>> dense = encoder.Encode(state.dense, std::nullopt);
     if (!dense.ok()) return dense.status().Within("[codec] dense");
     section.dense = std::move(dense).value();
     return section;
@@ -104,7 +145,7 @@ Result<Blob> EncodeBundle(const AdapterBundle& bundle, const Codec& codec) {
     WEFT_TRY_ASSIGN(BlockSection section, EncodeAdapter(*bundle.frozen, kFrozenRole, codec));
     block.sections.push_back(std::move(section));
   }
-  return EncodeTensorBlock(block);
+  return EncodeTensorBlock(block, BlockForm::kCompact);
 }
 
 Result<AdapterBundle> DecodeBundle(const Blob& bytes, at::Device device) {

@@ -14,7 +14,7 @@ std::string ShapeText(std::span<const int64_t> shape) {
   return text + "]";
 }
 
-Status CheckTensor(const BlockTensor& got, const TensorLayout& wanted, DType dtype) {
+Status CheckTensor(const BlockTensor& got, const TensorLayout& wanted, size_t site, DType dtype) {
   if (got.name != wanted.name) {
     return InvalidArgument(
         Str("tensor \"", got.name, "\" stands where \"", wanted.name, "\" is wanted"));
@@ -23,6 +23,10 @@ Status CheckTensor(const BlockTensor& got, const TensorLayout& wanted, DType dty
     return InvalidArgument(
         Str(got.name, " is ", ShapeText(got.shape), ", the plan says ", ShapeText(wanted.shape)));
   }
+  if (got.shared_with.value_or(site) != wanted.owner) {
+    return InvalidArgument(Str(got.name, " is that of site ", got.shared_with.value_or(site),
+                               ", its method says site ", wanted.owner));
+  }
   if (got.dtype != dtype) {
     return InvalidArgument(
         Str(got.name, " is ", DTypeName(got.dtype), ", the codec stores ", DTypeName(dtype)));
@@ -30,15 +34,14 @@ Status CheckTensor(const BlockTensor& got, const TensorLayout& wanted, DType dty
   return OkStatus();
 }
 
-Status CheckSite(const BlockSite& got, const LinearSite& wanted, const AdapterSpec& spec,
-                 DType dtype) {
+Status CheckSite(const BlockSite& got, const LinearSite& wanted, const SiteLayout& layout,
+                 size_t site, DType dtype) {
   if (got.site.in != wanted.in || got.site.out != wanted.out) {
     return InvalidArgument(Str("is ", got.site.out, "×", got.site.in, " (out×in), the model says ",
                                wanted.out, "×", wanted.in));
   }
-  WEFT_TRY_ASSIGN(const std::vector<TensorLayout> layout, LayoutOf(spec, wanted));
   for (size_t t = 0; t < std::min(layout.size(), got.tensors.size()); ++t) {
-    WEFT_TRY(CheckTensor(got.tensors[t], layout[t], dtype));
+    WEFT_TRY(CheckTensor(got.tensors[t], layout[t], site, dtype));
   }
   if (got.tensors.size() < layout.size()) {
     return InvalidArgument(Str("tensor \"", layout[got.tensors.size()].name, "\" is missing"));
@@ -51,27 +54,17 @@ Status CheckSite(const BlockSite& got, const LinearSite& wanted, const AdapterSp
 
 }  // namespace
 
-Result<std::vector<TensorLayout>> LayoutOf(const AdapterSpec& spec, const LinearSite& site) {
-  if (spec.method != "lora") {
-    return InvalidArgument(
-        Str("the layout of method \"", spec.method, "\" is not known; known: lora"));
-  }
-  const int64_t rank = std::min({RankFor(spec, site.path), site.in, site.out});
-  if (rank < 1) {
-    return InvalidArgument(Str("site ", site.path, ": rank ", rank, ", wanted at least 1"));
-  }
-  return std::vector<TensorLayout>{{"A", {rank, site.in}}, {"B", {site.out, rank}}};
-}
-
 Status CheckLayout(const BlockSection& section, const AdapterSpec& spec,
                    std::span<const LinearSite> sites, DType dtype) {
+  WEFT_TRY_ASSIGN(const Adapter* method, FindAdapter(spec.method));
+  WEFT_TRY_ASSIGN(const std::vector<SiteLayout> layout, method->Layout(spec, sites));
   for (size_t i = 0; i < std::min(sites.size(), section.sites.size()); ++i) {
     const BlockSite& got = section.sites[i];
     if (got.site.path != sites[i].path) {
       return InvalidArgument(
           Str("site ", i, " is ", got.site.path, ", the plan says ", sites[i].path));
     }
-    WEFT_TRY(CheckSite(got, sites[i], spec, dtype).Within(Str("site ", got.site.path)));
+    WEFT_TRY(CheckSite(got, sites[i], layout[i], i, dtype).Within(Str("site ", got.site.path)));
   }
   if (section.sites.size() != sites.size()) {
     const bool few = section.sites.size() < sites.size();

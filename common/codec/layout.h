@@ -12,20 +12,9 @@
 
 namespace weft {
 
-/// Name and shape of one tensor that a site must have.
-struct TensorLayout {
-  std::string name;
-  std::vector<int64_t> shape;
-};
-
-/// What a site of this spec holds, in order. Ranks are capped by min(in, out). kInvalidArgument for
-/// a method whose layout is not known here or a rank below 1.
-[[nodiscard]] Result<std::vector<TensorLayout>> LayoutOf(const AdapterSpec& spec,
-                                                         const LinearSite& site);
-
 /// kInvalidArgument naming site, tensor, got and wanted unless `section` has exactly these sites in
-/// this order, each with exactly the tensors of LayoutOf, of element type `dtype`, and no dense
-/// part. The caller puts whose section it is in front (Status::Within).
+/// this order, each with exactly the tensors of the method's Layout, of element type `dtype`, and
+/// no dense part. The caller puts whose section it is in front (Status::Within).
 [[nodiscard]] Status CheckLayout(const BlockSection& section, const AdapterSpec& spec,
                                  std::span<const LinearSite> sites, DType dtype);
 

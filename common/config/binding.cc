@@ -94,17 +94,30 @@ bool ReadList(const Rule& rule, const ConfigValue& value, std::vector<T>& out, R
   return true;
 }
 
+// A table in the table adds its name and a dot: `nola.k = 64`, as TOML reads dotted keys.
+template <typename T, typename Read>
+bool AppendPairs(const Rule& rule, const ConfigValue::Table& table, const std::string& prefix,
+                 std::vector<std::pair<std::string, T>>& out, Read read) {
+  for (const auto& [name, item] : table) {
+    if (const auto* inner = item.template As<ConfigValue::Table>();
+        inner != nullptr && prefix.empty()) {
+      if (!AppendPairs(rule, *inner, name + ".", out, read)) return false;
+      continue;
+    }
+    T element{};
+    if (!read(rule, item, element)) return false;
+    out.emplace_back(prefix + name, std::move(element));
+  }
+  return true;
+}
+
 template <typename T, typename Read>
 bool ReadPairs(const Rule& rule, const ConfigValue& value,
                std::vector<std::pair<std::string, T>>& out, Read read) {
   const auto* table = value.As<ConfigValue::Table>();
   if (table == nullptr) return false;
   std::vector<std::pair<std::string, T>> pairs;
-  for (const auto& [name, item] : *table) {
-    T element{};
-    if (!read(rule, item, element)) return false;
-    pairs.emplace_back(name, std::move(element));
-  }
+  if (!AppendPairs(rule, *table, "", pairs, read)) return false;
   out = std::move(pairs);
   return true;
 }

@@ -303,6 +303,7 @@ void BindSim(std::vector<Binding>& t, Settings& s) {
                "First rows of data kept for evaluation on the aggregator.", AtLeast(0)});
   t.push_back({"sim", "ranks", &m.ranks, "Given to clients in turn; empty: adapter.rank.",
                Between(1, limits::kRankMax)});
+  t.push_back({"sim", "methods", &m.methods, "Likewise; empty: adapter.method.", kAny});
   t.push_back({"sim", "workers", &m.workers, "Threads that train clients; 0: all cores.",
                Between(0, 4096)});
   t.push_back({"sim", "world", &m.world,
@@ -343,6 +344,7 @@ std::vector<Binding> BindClient(ClientSettings& c) {
        "Share of data, its last rows, kept out of training.", From(0, 1)},
       {"client", "rank", NumberOrWordRef{&c.rank},
        "Largest rank this site trains; `auto`: planned from memory and link speed.", rank},
+      {"client", "method", &c.method, "Adapter method this site trains; empty: the run's.", kAny},
       {"client", "secret-key", &c.secret_key, "The site's key file (mode 0600).", Path()},
       {"client", "dir", &c.dir, "Folder of local state; empty: `client-NAME`.", Path()},
       {"client", "max-rows", &c.max_rows, "Training rows used; 0: all.", AtLeast(0)},

@@ -93,6 +93,7 @@ struct ClientSettings {
   std::string valid;          // validation rows; empty: `valid_fraction` of data
   double valid_fraction = 0;  // the last rows of data kept out of training
   std::string rank = "auto";  // number, or "auto": planned from memory and link speed
+  std::string method;         // adapter method this site trains; empty: the run's
   std::string secret_key;
   std::string dir;  // local state; empty: "client-<name>"
   int64_t max_rows = 0;
@@ -106,9 +107,10 @@ struct SimSettings {
   std::string field;              // for dirichlet and field
   double dirichlet_alpha = 0.5;
   int64_t shards_per_client = 2;
-  int64_t eval_rows = 0;       // first rows of data kept for evaluation on the aggregator
-  std::vector<int64_t> ranks;  // given to clients in turn; empty: adapter.rank
-  int64_t workers = 0;         // 0: all cores
+  int64_t eval_rows = 0;             // first rows of data kept for evaluation on the aggregator
+  std::vector<int64_t> ranks;        // given to clients in turn; empty: adapter.rank
+  std::vector<std::string> methods;  // likewise; empty: adapter.method
+  int64_t workers = 0;               // 0: all cores
   std::string world =
       "virtual";          // "virtual" (simulated time and network) or "inproc" (real time, queues)
   double latency_ms = 5;  // one way

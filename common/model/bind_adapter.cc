@@ -34,13 +34,19 @@ LowRank OnDevice(const LowRank& factors, at::Device device) {
 
 }  // namespace
 
-Result<std::vector<Factors>> FactorsFor(const Model& model, const AdapterState& state) {
+Result<std::vector<Factors>> FactorsFor(const Model& model, const AdapterState& state,
+                                        const Prepared* prepared) {
   WEFT_TRY_ASSIGN(const Adapter* method, FindAdapter(state.spec.method));
   const SiteIndex index = IndexOf(model);
+  std::vector<size_t> places;
+  for (const SiteState& site : state.sites) {
+    WEFT_TRY_ASSIGN(const size_t at, PlaceOf(model, index, site.site));
+    places.push_back(at);
+  }
+  const std::vector<LowRank> low_rank = method->EffectiveAll(state, prepared);
   std::vector<Factors> factors(model.sites().size());
-  for (size_t i = 0; i < state.sites.size(); ++i) {
-    WEFT_TRY_ASSIGN(const size_t at, PlaceOf(model, index, state.sites[i].site));
-    factors[at] = {OnDevice(method->Effective(state, i), model.device()), state.spec.dropout};
+  for (size_t i = 0; i < places.size(); ++i) {
+    factors[places[i]] = {OnDevice(low_rank[i], model.device()), state.spec.dropout};
   }
   return factors;
 }

@@ -8,11 +8,11 @@
 
 namespace weft {
 
-/// One entry per site of the model; differentiable in the state's tensors. `dropout` of the spec is
-/// passed on (it acts while training only). kInvalidArgument names a site the model does not have,
-/// or whose shape differs.
-[[nodiscard]] Result<std::vector<Factors>> FactorsFor(const Model& model,
-                                                      const AdapterState& state);
+/// One entry per site of the model; differentiable in the state's tensors. `prepared` as
+/// Adapter::EffectiveAll takes it. `dropout` of the spec is passed on (it acts while training
+/// only). kInvalidArgument names a site the model does not have, or whose shape differs.
+[[nodiscard]] Result<std::vector<Factors>> FactorsFor(const Model& model, const AdapterState& state,
+                                                      const Prepared* prepared = nullptr);
 
 /// The same for a frozen adapter in lowered form.
 [[nodiscard]] Result<std::vector<Factors>> FactorsFor(const Model& model,

@@ -9,6 +9,7 @@
 
 #include <capnp/serialize.h>
 #include <protocols/tensors.capnp.h>
+#include <zstd.h>
 
 #include "common/base/limits.h"
 #include "common/base/str.h"
@@ -22,13 +23,23 @@ using wire::AsCapnp;
 using wire::FieldReader;
 using wire::ListSize;
 
-constexpr std::string_view kMagic = "WEFTTB01";
+constexpr size_t kMagicBytes = 8;
 constexpr size_t kHeaderBytes = 16;  // magic and the manifest's length
-constexpr size_t kAlignment = 64;
+constexpr size_t kAlignment = 64;    // of the memory, and of tensors in the canonical form
 constexpr uint16_t kManifestVersion = 1;
 constexpr uint64_t kManifestWordsMax = 4 * (limits::kManifestBytesMax / 8);
 
-uint64_t AlignUp(uint64_t value) { return (value + kAlignment - 1) / kAlignment * kAlignment; }
+struct FormRules {
+  std::string_view magic;
+  size_t alignment;
+};
+constexpr FormRules kCanonicalRules{"WEFTTB01", kAlignment};
+constexpr FormRules kCompactRules{"WEFTTB02", 8};
+constexpr int kZstdLevel = 3;
+
+uint64_t AlignUp(uint64_t value, size_t alignment) {
+  return (value + alignment - 1) / alignment * alignment;
+}
 
 // Bytes of a tensor, nullopt if a side is negative or the product passes the payload limit.
 std::optional<uint64_t> TensorBytes(DType dtype, const std::vector<int64_t>& shape) {
@@ -60,12 +71,18 @@ std::shared_ptr<std::byte> AlignedBuffer(size_t size) {
 // Walks the tensors in manifest order and gives each its place.
 class Layout {
  public:
+  explicit Layout(size_t alignment) : alignment_(alignment) {}
+
   uint64_t Place(const BlockTensor& tensor) {
     const std::optional<uint64_t> bytes = TensorBytes(tensor.dtype, tensor.shape);
-    WEFT_CHECK(bytes && *bytes == tensor.bytes.size(), "tensor ", tensor.name, ": ",
-               tensor.bytes.size(), " bytes do not match its shape");
-    const uint64_t offset = AlignUp(end_);
-    end_ = offset + *bytes;
+    const bool fits =
+        bytes && (tensor.packing.empty()
+                      ? *bytes == tensor.bytes.size()
+                      : tensor.bytes.size() <= PackedBytesMax(tensor.dtype, tensor.shape));
+    WEFT_CHECK(fits, "tensor ", tensor.name, ": ", tensor.bytes.size(),
+               " bytes do not match its shape");
+    const uint64_t offset = AlignUp(end_, alignment_);
+    end_ = offset + tensor.bytes.size();
     tensors_.push_back(&tensor);
     return offset;
   }
@@ -73,6 +90,7 @@ class Layout {
   [[nodiscard]] const std::vector<const BlockTensor*>& tensors() const { return tensors_; }
 
  private:
+  size_t alignment_;
   uint64_t end_ = 0;
   std::vector<const BlockTensor*> tensors_;
 };
@@ -86,6 +104,14 @@ void WriteTensors(capnp::List<proto::Tensor>::Builder out, const std::vector<Blo
     out[i].setDtype(AsCapnp(dtype));
     auto shape = out[i].initShape(ListSize(tensor.shape.size()));
     for (unsigned d = 0; d < shape.size(); ++d) shape.set(d, tensor.shape[d]);
+    if (tensor.shared_with) {
+      out[i].setSharedWith(static_cast<uint32_t>(*tensor.shared_with) + 1);
+      continue;
+    }
+    if (!tensor.packing.empty()) {
+      out[i].setPacking(AsCapnp(tensor.packing));
+      out[i].setPackedBytes(tensor.bytes.size());
+    }
     out[i].setOffset(layout.Place(tensor));
   }
 }
@@ -127,21 +153,34 @@ uint64_t GetLittleEndian(const std::byte* in, size_t bytes) {
   return value;
 }
 
+std::vector<std::byte> Compressed(ByteSpan bytes) {
+  std::vector<std::byte> compressed(ZSTD_compressBound(bytes.size()));
+  const size_t size =
+      ZSTD_compress(compressed.data(), compressed.size(), bytes.data(), bytes.size(), kZstdLevel);
+  WEFT_CHECK(ZSTD_isError(size) == 0, ZSTD_getErrorName(size));
+  compressed.resize(size);
+  return compressed;
+}
+
 // A block's bytes, one piece after the other.
 class Pieces {
  public:
-  explicit Pieces(const TensorBlock& block) {
+  Pieces(const TensorBlock& block, BlockForm form)
+      : rules_(form == BlockForm::kCompact ? kCompactRules : kCanonicalRules),
+        layout_(rules_.alignment) {
     const kj::Array<capnp::word> manifest = CanonicalManifest(block, layout_);
     const size_t segment_bytes = manifest.size() * sizeof(capnp::word);
-    const size_t manifest_bytes = segment_bytes + sizeof(uint64_t);  // with the segment table
-    WEFT_CHECK(manifest_bytes <= limits::kManifestBytesMax, "a manifest of ", manifest_bytes,
+    std::vector<std::byte> stored(segment_bytes + sizeof(uint64_t));  // with the segment table
+    WEFT_CHECK(stored.size() <= limits::kManifestBytesMax, "a manifest of ", stored.size(),
                " bytes");
-    head_.resize(AlignUp(kHeaderBytes + manifest_bytes));
-    std::memcpy(head_.data(), kMagic.data(), kMagic.size());
-    PutLittleEndian(head_.data() + 8, manifest_bytes, 8);
-    PutLittleEndian(head_.data() + 16, 0, 4);  // segment table: one segment, of so many words
-    PutLittleEndian(head_.data() + 20, manifest.size(), 4);
-    std::memcpy(head_.data() + 24, manifest.begin(), segment_bytes);
+    PutLittleEndian(stored.data(), 0, 4);  // segment table: one segment, of so many words
+    PutLittleEndian(stored.data() + 4, manifest.size(), 4);
+    std::memcpy(stored.data() + 8, manifest.begin(), segment_bytes);
+    if (form == BlockForm::kCompact) stored = Compressed(stored);
+    head_.resize(AlignUp(kHeaderBytes + stored.size(), rules_.alignment));
+    std::memcpy(head_.data(), rules_.magic.data(), kMagicBytes);
+    PutLittleEndian(head_.data() + kMagicBytes, stored.size(), 8);
+    std::memcpy(head_.data() + kHeaderBytes, stored.data(), stored.size());
   }
 
   [[nodiscard]] uint64_t bytes() const { return head_.size() + layout_.end(); }
@@ -152,13 +191,15 @@ class Pieces {
     visit(ByteSpan(head_));
     uint64_t at = 0;
     for (const BlockTensor* tensor : layout_.tensors()) {
-      visit(ByteSpan(kZeros).first(AlignUp(at) - at));
+      const uint64_t begin = AlignUp(at, rules_.alignment);
+      visit(ByteSpan(kZeros).first(begin - at));
       if (!tensor->bytes.empty()) visit(tensor->bytes.span());
-      at = AlignUp(at) + tensor->bytes.size();
+      at = begin + tensor->bytes.size();
     }
   }
 
  private:
+  FormRules rules_;
   Layout layout_;
   std::vector<std::byte> head_;  // up to where the tensors begin
 };
@@ -172,8 +213,14 @@ const BlockSection* TensorBlock::Find(const std::string& role) const {
   return nullptr;
 }
 
-Blob EncodeTensorBlock(const TensorBlock& block) {
-  const Pieces pieces(block);
+uint64_t PackedBytesMax(DType dtype, const std::vector<int64_t>& shape) {
+  constexpr uint64_t kHeader = 64;
+  const uint64_t plain = TensorBytes(dtype, shape).value_or(0);
+  return plain + plain / DTypeBytes(dtype) / 8 + kHeader;
+}
+
+Blob EncodeTensorBlock(const TensorBlock& block, BlockForm form) {
+  const Pieces pieces(block, form);
   const std::shared_ptr<std::byte> buffer = AlignedBuffer(pieces.bytes());
   std::byte* out = buffer.get();
   pieces.Visit([&out](ByteSpan piece) {
@@ -185,7 +232,7 @@ Blob EncodeTensorBlock(const TensorBlock& block) {
 
 std::string TensorBlockSha256(const TensorBlock& block) {
   Sha256 sha;
-  Pieces(block).Visit([&sha](ByteSpan piece) { sha.Update(piece); });
+  Pieces(block, BlockForm::kCanonical).Visit([&sha](ByteSpan piece) { sha.Update(piece); });
   return sha.FinishHex();
 }
 
@@ -195,8 +242,8 @@ namespace {
 
 class BlockReader {
  public:
-  BlockReader(const Blob& bytes, uint64_t data_start)
-      : bytes_(bytes), data_start_(data_start), at_(data_start) {}
+  BlockReader(const Blob& bytes, uint64_t data_start, size_t alignment)
+      : bytes_(bytes), data_start_(data_start), alignment_(alignment), at_(data_start) {}
 
   Status Read(proto::TensorManifest::Reader in, TensorBlock& block) {
     if (in.getVersion() != kManifestVersion) {
@@ -234,15 +281,17 @@ class BlockReader {
         fields_.Fail("sites", Str("got site \"", site.site.path, "\" twice"));
       }
       if (fields_.ok()) {
-        ReadTensors(from.getTensors(), limits::kTensorsPerSiteMax, site.site.path, site.tensors);
+        ReadTensors(from.getTensors(), limits::kTensorsPerSiteMax, site.site.path, section,
+                    site.tensors);
       }
       if (!fields_.ok()) return;
     }
-    ReadTensors(in.getDense(), limits::kDenseTensorsMax, "dense", section.dense);
+    ReadTensors(in.getDense(), limits::kDenseTensorsMax, "dense", section, section.dense);
   }
 
   void ReadTensors(capnp::List<proto::Tensor>::Reader in, uint64_t count_max,
-                   const std::string& owner, std::vector<BlockTensor>& tensors) {
+                   const std::string& owner, const BlockSection& section,
+                   std::vector<BlockTensor>& tensors) {
     if (!fields_.Count(in.size(), count_max, "tensors")) return;
     tensors.reserve(in.size());
     std::set<std::string> names;
@@ -252,12 +301,13 @@ class BlockReader {
       if (!names.insert(tensor.name).second) {
         fields_.Fail("tensors", Str(owner, ": got tensor \"", tensor.name, "\" twice"));
       }
-      if (fields_.ok()) ReadTensor(from, owner, tensor);
+      if (fields_.ok()) ReadTensor(from, owner, section, tensor);
       if (!fields_.ok()) return;
     }
   }
 
-  void ReadTensor(proto::Tensor::Reader in, const std::string& owner, BlockTensor& tensor) {
+  void ReadTensor(proto::Tensor::Reader in, const std::string& owner, const BlockSection& section,
+                  BlockTensor& tensor) {
     const auto fail = [&](const std::string& what) {
       fields_.Fail("tensor", Str(owner, " ", tensor.name, ": ", what));
     };
@@ -270,46 +320,102 @@ class BlockReader {
     for (const int64_t side : shape) tensor.shape.push_back(side);
     const std::optional<uint64_t> bytes = TensorBytes(tensor.dtype, tensor.shape);
     if (!bytes) return fail("its shape is negative or larger than any payload");
-    const uint64_t start = AlignUp(at_);
-    if (in.getOffset() != start - data_start_) {
-      return fail(Str("got offset ", in.getOffset(), ", wanted ", start - data_start_,
-                      ": tensors lie in order, aligned to 64 bytes"));
+    if (in.getSharedWith() != 0) {
+      const std::string wrong = TakeShared(in.getSharedWith() - 1, section, tensor);
+      return wrong.empty() ? void() : fail(wrong);
     }
-    if (start > bytes_.size() || *bytes > bytes_.size() - start) {
-      return fail(Str("its ", *bytes, " bytes end behind the block's ", bytes_.size()));
+    tensor.packing = fields_.Name(in.getPacking(), "packing");
+    uint64_t stored = *bytes;
+    if (!tensor.packing.empty()) {
+      stored = in.getPackedBytes();
+      if (stored > PackedBytesMax(tensor.dtype, tensor.shape)) {
+        return fail(Str("packed to ", stored, " bytes, more than it can need"));
+      }
+    }
+    const std::string wrong = TakeBytes(in.getOffset(), stored, tensor);
+    if (!wrong.empty()) fail(wrong);
+  }
+
+  // Both return what is wrong, or nothing.
+  static std::string TakeShared(size_t site, const BlockSection& section, BlockTensor& tensor) {
+    // The site being read is the last one; a dense tensor has none of its own.
+    if (site + 1 >= section.sites.size()) return Str("shared with site ", site, ", no earlier one");
+    for (const BlockTensor& held : section.sites[site].tensors) {
+      if (held.name != tensor.name) continue;
+      if (held.shared_with || held.dtype != tensor.dtype || held.shape != tensor.shape) break;
+      tensor.bytes = held.bytes;
+      tensor.packing = held.packing;
+      tensor.shared_with = site;
+      return "";
+    }
+    return Str("shared with site ", section.sites[site].site.path, ", which holds no such tensor");
+  }
+
+  std::string TakeBytes(uint64_t offset, uint64_t stored, BlockTensor& tensor) {
+    const uint64_t start = AlignUp(at_, alignment_);
+    if (offset != start - data_start_) {
+      return Str("got offset ", offset, ", wanted ", start - data_start_,
+                 ": tensors lie in order, aligned to ", alignment_, " bytes");
+    }
+    if (start > bytes_.size() || stored > bytes_.size() - start) {
+      return Str("its ", stored, " bytes end behind the block's ", bytes_.size());
     }
     for (uint64_t i = at_; i < start; ++i) {
-      if (bytes_.data()[i] != std::byte{0}) return fail("the padding before it is not zero");
+      if (bytes_.data()[i] != std::byte{0}) return "the padding before it is not zero";
     }
-    tensor.bytes = bytes_.Slice(start, *bytes);
-    at_ = start + *bytes;
+    tensor.bytes = bytes_.Slice(start, stored);
+    at_ = start + stored;
+    return "";
   }
 
   const Blob& bytes_;
   const uint64_t data_start_;
+  const size_t alignment_;
   uint64_t at_;
   FieldReader fields_{"tensor-block"};
 };
 
+// The manifest's bytes as Cap'n Proto wants them.
+Result<Blob> Decompressed(const Blob& stored) {
+  const unsigned long long size = ZSTD_getFrameContentSize(stored.data(), stored.size());
+  if (size == ZSTD_CONTENTSIZE_ERROR || size == ZSTD_CONTENTSIZE_UNKNOWN ||
+      size > limits::kManifestBytesMax) {
+    return InvalidArgument(
+        Str("[tensor-block] a compressed manifest of unknown size, or of more than ",
+            limits::kManifestBytesMax, " bytes"));
+  }
+  const std::shared_ptr<std::byte> buffer = AlignedBuffer(size);
+  const size_t got = ZSTD_decompress(buffer.get(), size, stored.data(), stored.size());
+  if (ZSTD_isError(got) != 0 || got != size) {
+    return DataLoss(Str("[tensor-block] the manifest cannot be decompressed: ",
+                        ZSTD_isError(got) != 0 ? ZSTD_getErrorName(got) : "too short"));
+  }
+  return Blob::Share({buffer.get(), static_cast<size_t>(size)}, buffer);
+}
+
 }  // namespace
 
 Result<TensorBlock> DecodeTensorBlock(const Blob& bytes) {
-  if (bytes.size() < kHeaderBytes || bytes.view().substr(0, kMagic.size()) != kMagic) {
+  const std::string_view magic = bytes.view().substr(0, kMagicBytes);
+  const bool compact = magic == kCompactRules.magic;
+  if (bytes.size() < kHeaderBytes || (!compact && magic != kCanonicalRules.magic)) {
     return InvalidArgument(Str("[tensor-block] got ", bytes.size(), " bytes without the mark ",
-                               kMagic, " at their start: no tensor block"));
+                               kCanonicalRules.magic, " or ", kCompactRules.magic,
+                               " at their start: no tensor block"));
   }
   if (bytes.size() > limits::kPayloadBytesMax) {
     return InvalidArgument(Str("[tensor-block] got ", bytes.size(), " bytes, wanted at most ",
                                limits::kPayloadBytesMax));
   }
-  const uint64_t manifest_bytes = GetLittleEndian(bytes.data() + 8, 8);
+  const uint64_t manifest_bytes = GetLittleEndian(bytes.data() + kMagicBytes, 8);
   if (manifest_bytes > limits::kManifestBytesMax || manifest_bytes > bytes.size() - kHeaderBytes) {
     return InvalidArgument(Str("[tensor-block] a manifest of ", manifest_bytes,
                                " bytes in a block of ", bytes.size(), " (at most ",
                                limits::kManifestBytesMax, ")"));
   }
+  const size_t alignment = (compact ? kCompactRules : kCanonicalRules).alignment;
   const uint64_t manifest_end = kHeaderBytes + manifest_bytes;
-  const uint64_t data_start = AlignUp(manifest_end);
+  const uint64_t data_start = AlignUp(manifest_end, alignment);
   if (data_start > bytes.size()) {
     return DataLoss(
         Str("[tensor-block] cut off at byte ", bytes.size(), ", wanted at least ", data_start));
@@ -319,14 +425,17 @@ Result<TensorBlock> DecodeTensorBlock(const Blob& bytes) {
       return InvalidArgument("[tensor-block] the padding behind the manifest is not zero");
     }
   }
+  Blob manifest = bytes.Slice(kHeaderBytes, manifest_bytes);
+  if (compact) {
+    WEFT_TRY_ASSIGN(manifest, Decompressed(manifest));
+  }
   TensorBlock block;
-  BlockReader reader(bytes, data_start);
+  BlockReader reader(bytes, data_start, alignment);
   const wire::DoorLimits limits{.words_max = kManifestWordsMax,
                                 .nesting_max = limits::kCapnpNestingMax};
-  WEFT_TRY(wire::ReadAtDoor(bytes.Slice(kHeaderBytes, manifest_bytes).span(), limits,
-                            [&](capnp::MessageReader& message) {
-                              return reader.Read(message.getRoot<proto::TensorManifest>(), block);
-                            }));
+  WEFT_TRY(wire::ReadAtDoor(manifest.span(), limits, [&](capnp::MessageReader& message) {
+    return reader.Read(message.getRoot<proto::TensorManifest>(), block);
+  }));
   return block;
 }
 

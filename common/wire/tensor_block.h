@@ -3,12 +3,17 @@
 // trained, "frozen": what is applied beside it), each an AdapterSpec, ordered sites with named
 // tensors, and a dense part.
 //
-// Bytes: magic "WEFTTB01" · u64 little-endian manifest length · manifest (Cap'n Proto,
+// Canonical form: magic "WEFTTB01" · u64 little-endian manifest length · manifest (Cap'n Proto,
 // protocols/tensors.capnp) · zero padding to 64 · tensor data, each tensor 64-byte aligned, in
 // manifest order without gaps beyond that padding. The same content gives the same bytes, so a
 // block's SHA-256 names the adapter.
+//
+// Compact form, for the wire: magic "WEFTTB02" · u64 length of the compressed manifest · the same
+// manifest by zstd · padding to 8 · tensor data aligned to 8. An adapter of a few hundred layers
+// and a few hundred numbers for each (NOLA) is not outweighed by its own list of contents.
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,7 +29,16 @@ struct BlockTensor {
   DType dtype = DType::kFloat32;
   std::vector<int64_t> shape;
   Blob bytes;  // row-major, little-endian; shares the block's memory
+  /// The earlier site whose tensor of this name it is; `bytes` are that one's.
+  std::optional<size_t> shared_with = std::nullopt;
+  std::string packing = "";  // not empty: `bytes` are packed by a codec, of any length up to
+                             // PackedBytesMax
 };
+
+/// A packed tensor is never worth more than its plain bytes, a bit for each element and a header.
+[[nodiscard]] uint64_t PackedBytesMax(DType dtype, const std::vector<int64_t>& shape);
+
+enum class BlockForm { kCanonical, kCompact };
 
 struct BlockSite {
   LinearSite site;  // path and the layer's shape
@@ -46,21 +60,23 @@ struct TensorBlock {
 };
 
 /// The block's bytes. Sizes that do not match shape × dtype are a bug (checked).
-[[nodiscard]] Blob EncodeTensorBlock(const TensorBlock& block);
+[[nodiscard]] Blob EncodeTensorBlock(const TensorBlock& block,
+                                     BlockForm form = BlockForm::kCanonical);
 
-/// SHA-256 (hex) of what EncodeTensorBlock would return, without taking memory for it.
+/// SHA-256 (hex) of the canonical form, without taking memory for it.
 [[nodiscard]] std::string TensorBlockSha256(const TensorBlock& block);
 
 /// Parses bytes from a peer or a file: every length, offset, shape, name and count is checked
 /// against limits.h before memory is taken; kInvalidArgument or kDataLoss says what was wrong.
-/// Tensors share `bytes`. Values are not looked at.
+/// Tensors share `bytes`. Values are not looked at, packed ones not unpacked.
 [[nodiscard]] Result<TensorBlock> DecodeTensorBlock(const Blob& bytes);
 
-/// Is no element NaN or infinite? Runs at the speed of memory.
+/// Is no element NaN or infinite? Runs at the speed of memory. True for a packed tensor, whose
+/// codec looks when it unpacks.
 [[nodiscard]] bool IsFinite(const BlockTensor& tensor);
 
 /// kInvalidArgument naming site and tensor if any element of any floating-point tensor is NaN or
-/// infinite.
+/// infinite. Packed ones are checked when they are unpacked.
 [[nodiscard]] Status CheckFinite(const TensorBlock& block);
 
 }  // namespace weft

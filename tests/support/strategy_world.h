@@ -65,7 +65,7 @@ inline MemoryClient RandomClient(const std::string& name, int64_t rank, double a
                                  const std::vector<LinearSite>& sites, uint64_t seed = 1) {
   MemoryClient client{{ClientId{name}, LoraSpec(rank, alpha)}, 1, {}};
   for (const LinearSite& site : sites) {
-    const int64_t r = ClientRank(client.plan.adapter, site);
+    const int64_t r = SiteRank(client.plan.adapter, site);
     client.factors.push_back({RandomMatrix(r, site.in, name + site.path + "A", seed),
                               RandomMatrix(site.out, r, name + site.path + "B", seed)});
   }

@@ -172,7 +172,7 @@ TEST(UpdateBytesTest, TheBoundCoversWhatAnUpdateNeedsAndNotMuchMore) {
   const uint64_t floats = 16 * 8192 + 2 * 15104;
   const uint64_t most = UpdateBytesMax(spec, sites);
   EXPECT_GE(most, 4 * floats);
-  EXPECT_LE(most, 8 * floats + limits::kManifestBytesMax + 2 * 1024);
+  EXPECT_LE(most, 9 * floats + limits::kManifestBytesMax);
   // A rank that nobody can have does not make it boundless.
   spec.rank = limits::kRankMax;
   spec.rank_pattern.clear();

@@ -25,7 +25,7 @@ class RoundsTest : public TrainerTest {
       input.training.steps_done = (round - 1) * input.training.local_steps;
       outputs.push_back(Run(input));
       const TrainOutput& last = outputs.back();
-      const TrainingState kept{LayoutName(last.state), last.moments, last.position};
+      const TrainingState kept{LayoutName(last.state), last.moments, last.step_rule, last.position};
       const Result<TrainingState> read = DecodeTrainingState(*EncodeTrainingState(kept));
       EXPECT_TRUE(read.ok()) << read.status();
       input.start = last.state;

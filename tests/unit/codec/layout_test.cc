@@ -109,10 +109,10 @@ TEST(LayoutTest, EveryDeviationIsRefusedByName) {
 TEST(LayoutTest, ARankBelowOneOrAnUnknownMethodHasNoLayout) {
   AdapterSpec zero = Spec();
   zero.rank = 0;
-  EXPECT_EQ(LayoutOf(zero, Sites()[0]).status().code(), Code::kInvalidArgument);
+  EXPECT_EQ(CheckLayout({}, zero, Sites(), DType::kFloat32).code(), Code::kInvalidArgument);
   AdapterSpec odd = Spec();
   odd.method = "lokr";
-  EXPECT_EQ(LayoutOf(odd, Sites()[0]).status().code(), Code::kInvalidArgument);
+  EXPECT_EQ(CheckLayout({}, odd, Sites(), DType::kFloat32).code(), Code::kNotFound);
 }
 
 TEST(LayoutTest, TheFirstFieldInWhichSpecsDifferIsNamed) {

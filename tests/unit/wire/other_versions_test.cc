@@ -284,8 +284,10 @@ Blob RewrittenBlock(const Blob& block, int more) {
 // A block in which every struct's last field is set: a canonical manifest leaves off what is zero
 // at a struct's end, and what comes behind would be taken for it.
 TensorBlock FullBlock() {
+  // Packed, so that every field of a tensor is there.
   const auto tensor = [](std::string name) {
-    return BlockTensor{std::move(name), DType::kUInt8, {70}, Blob::Adopt(std::string(70, 't'))};
+    return BlockTensor{std::move(name), DType::kUInt8, {70}, Blob::Adopt(std::string(60, 't')),
+                       std::nullopt,    "some"};
   };
   TensorBlock block;
   BlockSection& section = block.sections.emplace_back();

@@ -78,6 +78,123 @@ TEST(TensorBlockTest, ItsHashIsTheSameInEveryVersionOfThisProgram) {
             "281ece369598638578bfadb66a2fc59347a5c7b919232f4acabdb0f6429d0c7c");
 }
 
+TEST(TensorBlockTest, RandomBlocksComeBackFromTheirCompactForm) {
+  RandomStream random(27);
+  for (int turn = 0; turn < 300; ++turn) {
+    const TensorBlock block = RandomBlock(random);
+    const Blob bytes = EncodeTensorBlock(block, BlockForm::kCompact);
+    const Result<TensorBlock> back = DecodeTensorBlock(bytes);
+    ASSERT_TRUE(back.ok()) << back.status();
+    ExpectEqualBlocks(block, *back);
+    EXPECT_EQ(EncodeTensorBlock(*back, BlockForm::kCompact).view(), bytes.view());
+    EXPECT_EQ(TensorBlockSha256(*back), TensorBlockSha256(block));
+  }
+}
+
+// 200 layers with 64 numbers each: the canonical list of contents alone outweighs them.
+TEST(TensorBlockTest, TheCompactFormOfManySmallTensorsIsHardlyLargerThanTheirNumbers) {
+  TensorBlock block;
+  BlockSection& section = block.sections.emplace_back();
+  section.role = "adapter";
+  RandomStream random(28);
+  uint64_t content = 0;
+  for (int i = 0; i < 200; ++i) {
+    BlockSite& site = section.sites.emplace_back();
+    site.site = {"model.layers." + std::to_string(i) + ".self_attn.q_proj", 576, 576};
+    for (const char* name : {"alpha", "beta"}) {
+      std::vector<std::byte> bytes(64 * 4);
+      for (std::byte& byte : bytes) byte = static_cast<std::byte>(random.NextU32());
+      content += bytes.size();
+      site.tensors.push_back({name, DType::kFloat32, {64}, Blob::Adopt(std::move(bytes))});
+    }
+  }
+  EXPECT_GT(EncodeTensorBlock(block).size(), 13 * content / 10);
+  EXPECT_LT(EncodeTensorBlock(block, BlockForm::kCompact).size(), content + 4096);
+}
+
+TEST(TensorBlockTest, ACompactBlockCutAtAnyByteOrWithABitFlippedInItsManifestIsRefused) {
+  const Blob whole = EncodeTensorBlock(SmallBlock(), BlockForm::kCompact);
+  for (size_t length = 0; length < whole.size(); ++length) {
+    EXPECT_FALSE(DecodeTensorBlock(whole.Slice(0, length)).ok()) << length;
+  }
+  RandomStream random(29);
+  for (int turn = 0; turn < 500; ++turn) {
+    std::vector<std::byte> bytes = Bytes(whole);
+    bytes[random.Below(bytes.size())] ^= static_cast<std::byte>(1u << random.Below(8));
+    const Result<TensorBlock> back = DecodeTensorBlock(Blob::Adopt(std::move(bytes)));
+    if (!back.ok()) continue;
+    EXPECT_EQ(EncodeTensorBlock(*back).size(), EncodeTensorBlock(SmallBlock()).size());
+  }
+}
+
+TEST(TensorBlockTest, AManifestThatWouldGrowTooLargeIsRefusedBeforeMemoryIsTaken) {
+  std::vector<std::byte> bytes = Bytes(EncodeTensorBlock(SmallBlock(), BlockForm::kCompact));
+  // The frame's header byte says that an 8-byte content size follows: 2^56 bytes.
+  std::vector<std::byte> huge(bytes.begin(), bytes.begin() + 8);
+  const std::string frame("\x28\xB5\x2F\xFD\xE0\0\0\0\0\0\0\0\1\1\0\0", 16);
+  huge.resize(16);
+  huge[8] = static_cast<std::byte>(frame.size());
+  for (const char c : frame) huge.push_back(static_cast<std::byte>(c));
+  const Status status = DecodeTensorBlock(Blob::Adopt(std::move(huge))).status();
+  EXPECT_EQ(status.code(), Code::kInvalidArgument);
+  EXPECT_NE(status.message().find("compressed manifest"), std::string::npos) << status;
+}
+
+// Site 1 uses the tensor of site 0.
+TensorBlock SharingBlock(size_t with) {
+  TensorBlock block = SmallBlock();
+  BlockSite second = block.sections[0].sites[0];
+  second.site.path = "layers.1.q_proj";
+  for (BlockTensor& tensor : second.tensors) tensor.shared_with = with;
+  block.sections[0].sites.push_back(std::move(second));
+  return block;
+}
+
+TEST(TensorBlockTest, ASharedTensorIsStoredOnce) {
+  const TensorBlock block = SharingBlock(0);
+  for (const BlockForm form : {BlockForm::kCanonical, BlockForm::kCompact}) {
+    const Result<TensorBlock> back = DecodeTensorBlock(EncodeTensorBlock(block, form));
+    ASSERT_TRUE(back.ok()) << back.status();
+    const std::vector<BlockSite>& sites = back->sections[0].sites;
+    for (size_t t = 0; t < 2; ++t) {
+      EXPECT_FALSE(sites[0].tensors[t].shared_with.has_value());
+      EXPECT_EQ(sites[1].tensors[t].shared_with, 0u);
+      EXPECT_EQ(sites[1].tensors[t].bytes.data(), sites[0].tensors[t].bytes.data());
+    }
+    EXPECT_EQ(EncodeTensorBlock(*back, form).view(), EncodeTensorBlock(block, form).view());
+  }
+  TensorBlock apart = block;
+  for (BlockTensor& tensor : apart.sections[0].sites[1].tensors) tensor.shared_with.reset();
+  EXPECT_GT(EncodeTensorBlock(apart).size(), EncodeTensorBlock(block).size());
+}
+
+TEST(TensorBlockTest, ATensorSharedWithNoEarlierSiteOrUnlikeItsOwnersIsRefused) {
+  EXPECT_NE(Refusal(SharingBlock(1)).find("no earlier one"), std::string::npos);
+  EXPECT_NE(Refusal(SharingBlock(7)).find("no earlier one"), std::string::npos);
+  TensorBlock other = SharingBlock(0);
+  other.sections[0].sites[1].tensors[0].shape = {3, 2};
+  EXPECT_NE(Refusal(other).find("holds no such tensor"), std::string::npos);
+  TensorBlock unnamed = SharingBlock(0);
+  unnamed.sections[0].sites[1].tensors[0].name = "C";
+  EXPECT_NE(Refusal(unnamed).find("holds no such tensor"), std::string::npos);
+  TensorBlock dense = SmallBlock();
+  dense.sections[0].dense = {dense.sections[0].sites[0].tensors[0]};
+  dense.sections[0].dense[0].shared_with = 5;
+  EXPECT_NE(Refusal(dense).find("no earlier one"), std::string::npos);
+}
+
+TEST(TensorBlockTest, APackedTensorIsAnyLengthUpToWhatItCanNeed) {
+  TensorBlock block = SmallBlock();
+  BlockTensor& tensor = block.sections[0].sites[0].tensors[0];
+  tensor.packing = "odd";
+  tensor.bytes = Blob::Adopt(std::string(5, 'x'));
+  const Result<TensorBlock> back = DecodeTensorBlock(EncodeTensorBlock(block));
+  ASSERT_TRUE(back.ok()) << back.status();
+  EXPECT_EQ(back->sections[0].sites[0].tensors[0].packing, "odd");
+  EXPECT_EQ(back->sections[0].sites[0].tensors[0].bytes.size(), 5u);
+  EXPECT_EQ(PackedBytesMax(DType::kFloat32, {2, 3}), 24u + 0 + 64);
+}
+
 TEST(TensorBlockTest, TensorsShareTheBlockAndLieOn64Bytes) {
   const Blob bytes = EncodeTensorBlock(SmallBlock());
   const Result<TensorBlock> back = DecodeTensorBlock(bytes);

@@ -82,6 +82,7 @@ const std::map<std::string, int>& Heights() {
                                                               {"common/adapters", 6},
                                                               {"common/model", 7},
                                                               {"common/data", 7},
+                                                              {"common/laplace", 7},
                                                               {"common/privacy", 7},
                                                               {"common/codec", 8},
                                                               {"common/evaluate", 8},

@@ -41,8 +41,9 @@ struct AdapterSpec {
   rankPattern @10 :List(IntPattern);
   alphaPattern @11 :List(FloatPattern);
   modulesToSave @12 :List(Text);
+  # Those with the key "label" are no options of the method but the names of the classes by id, of an adapter that classifies
+  # rows: they came later, and a field of their own would change the bytes, and so the hash, of every adapter without them.
   options @13 :List(TextOption);
-  labels @14 :List(Text);   # names of the classes by id, of an adapter that classifies rows
 }
 
 # One tensor of a block. Its data lie at `offset` from the start of the block's data, which follows the manifest; the length

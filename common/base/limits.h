@@ -35,6 +35,7 @@ inline constexpr size_t kTensorDimensionsMax = 8;  // length of a tensor's shape
 // ---- numbers ----
 inline constexpr int64_t kRankMax = 65536;                   // of an adapter
 inline constexpr int64_t kDimensionMax = int64_t{1} << 24;   // one side of a linear layer
+inline constexpr int64_t kLabelsMax = 1024;                  // classes of a classification head
 inline constexpr uint64_t kExamplesMax = uint64_t{1} << 40;  // rows a client may claim
 
 // ---- files ----

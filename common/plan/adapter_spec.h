@@ -33,6 +33,10 @@ struct AdapterSpec {
 
   std::vector<std::string> modules_to_save;  // whole modules trained and shipped beside the factors
 
+  // Names of the classes by id, where the adapter classifies rows: as many outputs has its head,
+  // which modules_to_save names. Empty: it does not.
+  std::vector<std::string> labels;
+
   // Settings only one method knows (NOLA's k, MSPLoRA's tiers …), in the order written.
   std::vector<std::pair<std::string, std::string>> options;
 

@@ -24,6 +24,7 @@ void VisitFields(V& visit, S& spec) {
   visit.Optional("rank_pattern", spec.rank_pattern);
   visit.Optional("alpha_pattern", spec.alpha_pattern);
   visit.Optional("modules_to_save", spec.modules_to_save);
+  visit.Optional("labels", spec.labels);
   visit.Optional("options", spec.options);
 }
 

@@ -5,6 +5,8 @@
 
 namespace weft::wire {
 
+constexpr const char* kLabelKey = "label";  // of the options that are names of classes
+
 unsigned ListSize(size_t count) {
   constexpr size_t kCapnpListMax = (size_t{1} << 29) - 1;
   WEFT_CHECK(count <= kCapnpListMax, count);
@@ -64,10 +66,15 @@ void WriteSpec(proto::AdapterSpec::Builder out, const AdapterSpec& spec) {
     alphas[i].setValue(spec.alpha_pattern[i].second);
   }
   WriteTexts(out.initModulesToSave(ListSize(spec.modules_to_save.size())), spec.modules_to_save);
-  auto options = out.initOptions(ListSize(spec.options.size()));
-  for (unsigned i = 0; i < options.size(); ++i) {
+  const auto num_options = ListSize(spec.options.size());
+  auto options = out.initOptions(ListSize(spec.options.size() + spec.labels.size()));
+  for (unsigned i = 0; i < num_options; ++i) {
     options[i].setKey(AsCapnp(spec.options[i].first));
     options[i].setValue(AsCapnp(spec.options[i].second));
+  }
+  for (unsigned i = num_options; i < options.size(); ++i) {
+    options[i].setKey(kLabelKey);
+    options[i].setValue(AsCapnp(spec.labels[i - num_options]));
   }
 }
 
@@ -106,11 +113,19 @@ void ReadLists(FieldReader& fields, proto::AdapterSpec::Reader in, AdapterSpec& 
   spec.modules_to_save =
       ReadNames(fields, in.getModulesToSave(), limits::kOptionsMax, "modules to save");
   const auto options = in.getOptions();
-  if (!fields.Count(options.size(), limits::kOptionsMax, "options")) return;
+  constexpr auto kLabelsMax = static_cast<uint64_t>(limits::kLabelsMax);
+  if (!fields.Count(options.size(), limits::kOptionsMax + kLabelsMax, "options")) return;
   for (const auto option : options) {
     std::string key = fields.Name(option.getKey(), "option");
-    spec.options.emplace_back(std::move(key), fields.Pattern(option.getValue(), "option"));
+    if (key == kLabelKey) {
+      spec.labels.push_back(fields.Name(option.getValue(), "label"));
+    } else {
+      spec.options.emplace_back(std::move(key), fields.Pattern(option.getValue(), "option"));
+    }
+    if (!fields.ok()) return;
   }
+  (void)(fields.Count(spec.options.size(), limits::kOptionsMax, "options") &&
+         fields.Count(spec.labels.size(), kLabelsMax, "labels"));
 }
 
 }  // namespace

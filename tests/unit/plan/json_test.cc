@@ -71,6 +71,7 @@ class Maker {
             .rank_pattern = List([this] { return std::pair(Text(), Signed()); }),
             .alpha_pattern = Numbers(),
             .modules_to_save = Texts(),
+            .labels = Texts(),
             .options = List([this] { return std::pair(Text(), Text()); })};
   }
   LocalTraining Training() {

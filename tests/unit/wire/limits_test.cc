@@ -110,6 +110,13 @@ std::vector<Case> Cases() {
          return Message(offer);
        },
        "modules to save: got 65 elements"},
+      {"kLabelsMax", static_cast<uint64_t>(kLabelsMax),
+       [](uint64_t n) {
+         UpdateOffer offer = SomeOffer();
+         Fill(offer.header.spec.labels, n, std::string("class"));
+         return Message(offer);
+       },
+       "update-offer: labels: got 1025 elements, wanted at most 1024"},
       {"kOptionsMax", kOptionsMax,
        [](uint64_t n) {
          Hello hello;

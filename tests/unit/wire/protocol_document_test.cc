@@ -61,6 +61,7 @@ const std::map<std::string, std::string> kLimits = {
     LIMIT(kTensorDimensionsMax),
     LIMIT(kRankMax),
     LIMIT(kDimensionMax),
+    LIMIT(kLabelsMax),
     LIMIT(kExamplesMax),
     LIMIT(kSafetensorsHeaderMax),
     LIMIT(kJsonBytesMax),

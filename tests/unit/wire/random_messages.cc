@@ -215,6 +215,7 @@ AdapterSpec RandomSpec(RandomStream& random) {
     alpha = Real(random);
   }
   out.modules_to_save = Names(random, 3);
+  out.labels = Names(random, 3);
   out.options.resize(random.Below(5));
   for (auto& [key, value] : out.options) {
     key = RandomName(random);

@@ -157,7 +157,7 @@ Result<BaseDescription> DescribeBase(const fs::path& folder) {
   WEFT_TRY(CheckTensors(config, weights, folder.string()));
   BaseDescription base{
       .hash = {}, .architecture = config.architecture, .sites = LinearSites(config)};
-  base.sites.push_back(OutputHeadSite(config));
+  for (LinearSite& site : HeadSites(config)) base.sites.push_back(std::move(site));
   WEFT_TRY_ASSIGN(base.hash, BaseHash(folder));
   return base;
 }

@@ -33,6 +33,8 @@ std::optional<int64_t> WholeNumber(const Json& value, int64_t min, int64_t max) 
 
 }  // namespace
 
+size_t ConfigFields::size() const { return AsJson(object_).size(); }
+
 const void* ConfigFields::Find(std::string_view name) const {
   const Json& object = AsJson(object_);
   const auto found = object.find(name);

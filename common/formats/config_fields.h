@@ -41,6 +41,9 @@ class ConfigFields {
   /// An object inside this one; nothing when absent.
   [[nodiscard]] Result<std::optional<ConfigFields>> Object(std::string_view name) const;
 
+  /// Fields of this object, null ones included.
+  [[nodiscard]] size_t size() const;
+
   /// "[config] file: field name: message".
   [[nodiscard]] Status Error(std::string_view name, std::string_view message) const;
   [[nodiscard]] const std::string& where() const { return where_; }

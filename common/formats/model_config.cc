@@ -33,13 +33,41 @@ struct Family {
   std::optional<int64_t> eos_id;
 };
 
-constexpr std::array<Family, 5> kFamilies = {{
+constexpr std::array<Family, 7> kFamilies = {{
     {ModelFamily::kLlama, "LlamaForCausalLM", "llama", {}, {}, 1, 2},
     {ModelFamily::kMistral, "MistralForCausalLM", "mistral", 8, {}, 1, 2},
     {ModelFamily::kQwen2, "Qwen2ForCausalLM", "qwen2", 32, {}, {}, {}},
     {ModelFamily::kQwen3, "Qwen3ForCausalLM", "qwen3", 32, 128, {}, {}},
     {ModelFamily::kGpt2, "GPT2LMHeadModel", "gpt2", {}, {}, 50256, 50256},
+    {ModelFamily::kBert, "BertForSequenceClassification", "bert", {}, {}, {}, {}},
+    {ModelFamily::kRoberta, "RobertaForSequenceClassification", "roberta", {}, {}, 0, 2},
 }};
+
+// The same encoder saved with another head, or none.
+struct OtherHead {
+  std::string_view architecture;
+  ModelFamily family;
+};
+constexpr std::array<OtherHead, 5> kOtherHeads = {{
+    {"BertModel", ModelFamily::kBert},
+    {"BertForMaskedLM", ModelFamily::kBert},
+    {"BertForPreTraining", ModelFamily::kBert},
+    {"RobertaModel", ModelFamily::kRoberta},
+    {"RobertaForMaskedLM", ModelFamily::kRoberta},
+}};
+
+const Family* FamilyOf(std::string_view architecture) {
+  for (const Family& family : kFamilies) {
+    if (family.architecture == architecture) return &family;
+  }
+  for (const OtherHead& other : kOtherHeads) {
+    if (other.architecture != architecture) continue;
+    for (const Family& family : kFamilies) {
+      if (family.family == other.family) return &family;
+    }
+  }
+  return nullptr;
+}
 
 std::string Supported() {
   std::string names;
@@ -54,9 +82,7 @@ std::string Supported() {
 Result<const Family*> FindFamily(const ConfigFields& fields) {
   WEFT_TRY_ASSIGN(const auto architectures, fields.Texts("architectures"));
   if (!architectures.empty()) {
-    for (const Family& family : kFamilies) {
-      if (family.architecture == architectures[0]) return &family;
-    }
+    if (const Family* const family = FamilyOf(architectures[0])) return family;
     return fields.Error("architectures", Str("got ", architectures[0].substr(0, 80),
                                              ", wanted one of ", Supported()));
   }
@@ -288,6 +314,67 @@ Status ParseGpt2(const ConfigFields& fields, ModelConfig& config) {
   return OkStatus();
 }
 
+// {"0": "negative", "1": "positive"}; without names transformers' own, LABEL_0 and so on.
+Status ParseLabels(const ConfigFields& fields, ModelConfig& config) {
+  WEFT_TRY_ASSIGN(const auto names, fields.Object("id2label"));
+  const std::optional<int64_t> named =
+      names ? std::optional(static_cast<int64_t>(names->size())) : std::nullopt;
+  WEFT_TRY_ASSIGN(const int64_t count,
+                  fields.Int("num_labels", 1, limits::kLabelsMax, named.value_or(2)));
+  if (named && *named != count) {
+    return fields.Error("id2label",
+                        Str("got ", *named, " names, wanted ", count, " as num_labels says"));
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    const std::string id = std::to_string(i);
+    std::string name = "LABEL_" + id;
+    if (names) {
+      WEFT_TRY_ASSIGN(name, names->Text(id));
+    }
+    config.labels.push_back(std::move(name));
+  }
+  return OkStatus();
+}
+
+Status ParseEncoder(const ConfigFields& fields, ModelConfig& config) {
+  WEFT_TRY_ASSIGN(config.hidden_size, fields.Int("hidden_size", 1, limits::kDimensionMax));
+  WEFT_TRY_ASSIGN(config.intermediate_size,
+                  fields.Int("intermediate_size", 1, limits::kDimensionMax));
+  WEFT_TRY_ASSIGN(config.num_layers, fields.Int("num_hidden_layers", 1, kLayersMax));
+  WEFT_TRY_ASSIGN(config.num_heads, fields.Int("num_attention_heads", 1, kHeadsMax));
+  if (config.hidden_size % config.num_heads != 0) {
+    return fields.Error("hidden_size",
+                        Str("got ", config.hidden_size,
+                            ", wanted a multiple of num_attention_heads, ", config.num_heads));
+  }
+  config.num_kv_heads = config.num_heads;
+  config.head_dim = config.hidden_size / config.num_heads;
+  WEFT_TRY_ASSIGN(config.norm_eps, fields.Number("layer_norm_eps", 0, 1, 1e-12));
+  WEFT_TRY_ASSIGN(config.activation, ParseActivation(fields, "hidden_act", "gelu"));
+  WEFT_TRY_ASSIGN(config.token_types, fields.Int("type_vocab_size", 1, limits::kTokenIdMax, 2));
+  WEFT_TRY_ASSIGN(const std::string positions, fields.Text("position_embedding_type", "absolute"));
+  if (positions != "absolute") {
+    return fields.Error("position_embedding_type",
+                        Str("got ", positions.substr(0, 80), ", only absolute is supported"));
+  }
+  for (const char* of_a_decoder : {"is_decoder", "add_cross_attention"}) {
+    WEFT_TRY_ASSIGN(const bool set, fields.Bool(of_a_decoder, false));
+    if (set) return fields.Error(of_a_decoder, "got true, which is not supported");
+  }
+  if (config.family == ModelFamily::kRoberta) {
+    WEFT_TRY_ASSIGN(const int64_t padding, fields.Int("pad_token_id", 0, limits::kTokenIdMax, 1));
+    config.position_offset = padding + 1;
+  }
+  WEFT_TRY_ASSIGN(const int64_t table,
+                  fields.Int("max_position_embeddings", config.position_offset + 1, kPositionsMax));
+  config.max_positions = table - config.position_offset;
+  config.qkv_bias = config.o_bias = config.mlp_bias = true;
+  config.sliding_window.assign(static_cast<size_t>(config.num_layers), 0);
+  config.attention_scale.assign(static_cast<size_t>(config.num_layers),
+                                1 / std::sqrt(static_cast<double>(config.head_dim)));
+  return ParseLabels(fields, config);
+}
+
 Status ParseTokens(const ConfigFields& fields, const Family& family, ModelConfig& config) {
   // Ids above the vocabulary are seen in the wild (padding of enlarged tokenizers) and harmless.
   WEFT_TRY_ASSIGN(const auto bos, fields.Ints("bos_token_id", -1, limits::kTokenIdMax));
@@ -340,6 +427,8 @@ Result<ModelConfig> ParseModelConfig(std::string_view config_json, std::string_v
   WEFT_TRY_ASSIGN(config.initializer_range, fields.Number("initializer_range", 0, 10, 0.02));
   if (config.family == ModelFamily::kGpt2) {
     WEFT_TRY(ParseGpt2(fields, config));
+  } else if (config.is_encoder()) {
+    WEFT_TRY(ParseEncoder(fields, config));
   } else {
     WEFT_TRY(ParseLlamaLike(fields, *family, config));
   }

@@ -1,5 +1,5 @@
 #pragma once
-// ModelConfig: what an HF config.json says about a decoder, in the words the forward pass needs.
+// ModelConfig: what an HF config.json says about a model, in the words the forward pass needs.
 // Plain data; both dialects of transformers are read (4.x: rope_theta, rope_scaling, torch_dtype;
 // 5.x: rope_parameters, dtype, layer_types). Absent fields take the defaults of transformers'
 // configuration classes; what cannot be computed right is refused by name.
@@ -23,6 +23,9 @@ enum class ModelFamily {
   kQwen2,    // Qwen2ForCausalLM: biases on q, k, v
   kQwen3,    // Qwen3ForCausalLM: RMS norms on each head of q and k, own head_dim
   kGpt2,     // GPT2LMHeadModel: learned positions, LayerNorm, one product for q, k, v
+  // Encoders, read as their …ForSequenceClassification whatever head they were saved with.
+  kBert,     // BertForSequenceClassification: token types, pooler below the head
+  kRoberta,  // RobertaForSequenceClassification: BERT with positions behind the padding's
 };
 
 enum class Activation {
@@ -45,7 +48,7 @@ struct ModelConfig {
   int64_t head_dim = 0;  // q has num_heads × head_dim features, which may differ from hidden_size
   int64_t max_positions = 0;  // the model's context in tokens
 
-  double norm_eps = 0;  // RMSNorm's, GPT-2: LayerNorm's
+  double norm_eps = 0;  // RMSNorm's; GPT-2's and the encoders': LayerNorm's
   Activation activation = Activation::kSilu;
   bool tie_word_embeddings = false;  // the output head is the token embedding
   bool qkv_bias = false;
@@ -58,7 +61,12 @@ struct ModelConfig {
   // Per layer: factor of q·k before the softmax (1/√head_dim unless GPT-2's settings say
   // otherwise).
   std::vector<double> attention_scale;
-  RopeConfig rope;  // unused by GPT-2
+  RopeConfig rope;  // unused by GPT-2 and the encoders
+
+  // Of encoders.
+  int64_t token_types = 0;          // kinds of text in a row: first, second
+  int64_t position_offset = 0;      // rows of the position table before a text's first token
+  std::vector<std::string> labels;  // names of the classes by id, from id2label or num_labels
 
   std::optional<int64_t> bos_id;
   std::optional<int64_t> pad_id;
@@ -68,7 +76,13 @@ struct ModelConfig {
   double initializer_range = 0.02;    // standard deviation of fresh weights
   std::optional<DType> stored_dtype;  // of the weights on disk, as the file claims
 
-  [[nodiscard]] bool uses_rope() const { return family != ModelFamily::kGpt2; }
+  /// Reads a row in both directions and gives it a class, instead of predicting the next token.
+  [[nodiscard]] bool is_encoder() const {
+    return family == ModelFamily::kBert || family == ModelFamily::kRoberta;
+  }
+  [[nodiscard]] bool uses_rope() const { return family != ModelFamily::kGpt2 && !is_encoder(); }
+  /// The MLP multiplies a gate into its up projection (SwiGLU).
+  [[nodiscard]] bool is_gated() const { return uses_rope(); }
 };
 
 /// Reads config.json and, where there is one, generation_config.json of a model folder. kNotFound:

@@ -22,25 +22,36 @@ struct ExpectedTensor {
   friend bool operator==(const ExpectedTensor&, const ExpectedTensor&) = default;
 };
 
-/// Every weight of the model in order of use; a tied output head is not one of them.
+/// Every weight of the model in order of use; a tied output head is not one of them, nor is an
+/// encoder's classification head, which a folder may lack.
 [[nodiscard]] std::vector<ExpectedTensor> ExpectedTensors(const ModelConfig& config);
 
 /// The linear layers of the blocks, in order of use, without the output head: what PEFT's
 /// "all-linear" means. In and out are those of the product, whatever the storage.
 [[nodiscard]] std::vector<LinearSite> LinearSites(const ModelConfig& config);
 
-/// "lm_head", hidden_size → vocab_size. An adapter on it must be asked for by name.
+/// What turns the last hidden state into logits: "lm_head", hidden_size → vocab_size, which an
+/// adapter must ask for by name; of an encoder its classification head ("classifier.dense",
+/// "classifier.out_proj" or "classifier"), which is trained whole (modules_to_save).
+[[nodiscard]] std::vector<LinearSite> HeadSites(const ModelConfig& config);
+/// The last of them.
 [[nodiscard]] LinearSite OutputHeadSite(const ModelConfig& config);
 
+/// Weight and bias of an encoder's head for `labels` classes; nothing for decoders.
+[[nodiscard]] std::vector<ExpectedTensor> HeadTensors(const ModelConfig& config, int64_t labels);
+
 /// The stored tensor of an expected name: GPT-2's files may leave out the "transformer." prefix, as
-/// files saved from the model without its head leave out "model.". Null when there is none.
+/// files saved from the model without its head leave out "model."; old BERT files call a
+/// LayerNorm's weight and bias gamma and beta. Null when there is none.
 [[nodiscard]] const StoredTensor* FindWeight(const ModelConfig& config,
                                              const SafetensorsFolder& weights,
                                              std::string_view name);
 
 /// Every expected tensor is there with its shape and as F32, F16 or BF16, and no other tensor but
 /// the buffers that older versions of transformers saved (rotary frequencies, causal masks) and the
-/// copy of a tied head. The error names tensor, got and wanted; `where` names the folder.
+/// copy of a tied head, of encoders the heads they were pre-trained with; an encoder's
+/// classification head is there as a whole or not at all. The error names tensor, got and wanted;
+/// `where` names the folder.
 [[nodiscard]] Status CheckTensors(const ModelConfig& config, const SafetensorsFolder& weights,
                                   std::string_view where);
 

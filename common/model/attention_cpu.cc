@@ -1,8 +1,8 @@
-// Causal attention within rows on the CPU. One task per (row, key head): its keys and values are
-// copied once into float32 panels, then blocks of queries run through score, softmax and value
-// products that skip what the mask hides. The backward pass recomputes the probabilities from the
-// kept log-sum-exp (Dao et al. 2022). Tasks write disjoint outputs, so the result does not depend
-// on which thread takes which.
+// Attention within rows on the CPU, causal or in both directions. One task per (row, key head): its
+// keys and values are copied once into float32 panels, then blocks of queries run through score,
+// softmax and value products that skip what the mask hides. The backward pass recomputes the
+// probabilities from the kept log-sum-exp (Dao et al. 2022). Tasks write disjoint outputs, so the
+// result does not depend on which thread takes which.
 //
 // Shape legend: T tokens of the row, P = T padded to a multiple of 16, D head dimension, E = D
 // padded likewise, M queries of a block.
@@ -93,6 +93,7 @@ struct Geometry {
   int64_t total;                                     // tokens of the batch (rows of lse)
   int64_t window;
   float scale;
+  bool causal;
 };
 
 // Scratch of one thread.
@@ -135,10 +136,10 @@ WEFT_INLINE void PackInto(const float* from_TE, int64_t rows, int64_t dim, float
   }
 }
 
-// What a block of queries [first, first + count) can see: columns [low, high), both multiples
-// of 16.
+// What a block of queries [first, first + count) can see: columns [low, end), padded to [low,
+// high), both multiples of 16.
 struct Block {
-  int64_t first, count, low, high;
+  int64_t first, count, low, end, high;
 };
 
 // Small blocks compute less that the mask hides, large ones load keys and values less often.
@@ -148,7 +149,8 @@ WEFT_INLINE Block BlockAt(int64_t first, int64_t tokens, const Geometry& g) {
   block.first = first;
   block.count = tokens - first < size ? tokens - first : size;
   block.low = g.window > 0 && first + 1 > g.window ? (first + 1 - g.window) / kLane * kLane : 0;
-  block.high = (first + block.count + kLane - 1) / kLane * kLane;
+  block.end = g.causal ? first + block.count : tokens;
+  block.high = (block.end + kLane - 1) / kLane * kLane;
   return block;
 }
 
@@ -192,8 +194,10 @@ WEFT_INLINE float Exponentials(float* row, const Span& span, float shift) {
   return Sum(sum);
 }
 
-WEFT_INLINE int64_t FirstVisible(int64_t token, int64_t window) {
-  return window > 0 && token + 1 > window ? token + 1 - window : 0;
+// What one token of a block can see.
+WEFT_INLINE Span SpanOf(const Block& block, int64_t token, const Geometry& g) {
+  return {block.low, block.high, g.window > 0 && token + 1 > g.window ? token + 1 - g.window : 0,
+          g.causal ? token + 1 : block.end};
 }
 
 template <typename T>
@@ -220,13 +224,13 @@ WEFT_INLINE void ForwardTask(const Geometry& g, const Task& task, const T* qkv, 
       for (int64_t i = 0; i < block.count; ++i) {
         float* const line = scores + i * P;
         const int64_t token = first + i;
-        const Span span{block.low, block.high, FirstVisible(token, g.window), token + 1};
+        const Span span = SpanOf(block, token, g);
         const float largest = LargestVisible(line, span);
         const float sum = Exponentials(line, span, largest);
         inverse[i] = 1.0F / sum;
         head_lse[token] = largest + std::log(sum);
       }
-      const int64_t depth = first + block.count - block.low;
+      const int64_t depth = block.end - block.low;
       Multiply({scores + block.low, P, 1}, s.values_TE.data() + block.low * E, s.out_ME.data(),
                {block.count, E, depth, E, E, false});
       for (int64_t i = 0; i < block.count; ++i) {
@@ -266,7 +270,7 @@ WEFT_INLINE void BackwardBlock(const Geometry& g, const Task& task, const Block&
   float* const scores = s.scores_MP.data();
   float* const dscores = s.dscores_MP.data();
   const int64_t width = block.high - block.low;
-  const int64_t depth = block.first + block.count - block.low;
+  const int64_t depth = block.end - block.low;
   Unpack(at.qkv + token0 * g.stride + h * g.dim, g.stride, block.count, g.dim, g.scale,
          s.queries_ME.data());
   const T* const grads = at.d_o + token0 * g.out_stride + h * g.dim;
@@ -284,7 +288,7 @@ WEFT_INLINE void BackwardBlock(const Geometry& g, const Task& task, const Block&
     float* const p = scores + i * P;
     float* const dp = dscores + i * P;
     const int64_t token = block.first + i;
-    const Span span{block.low, block.high, FirstVisible(token, g.window), token + 1};
+    const Span span = SpanOf(block, token, g);
     (void)Exponentials(p, span, at.lse[h * g.total + task.begin + token]);
     for (int64_t j = block.low; j < block.high; j += kLane) {
       StoreLane(dp + j, LoadLane(p + j) * (LoadLane(dp + j) - delta));
@@ -338,7 +342,8 @@ WEFT_MULTIVERSION void BackwardTaskOf(const Geometry& g, const Task& task,
 Geometry GeometryOf(const AttentionShape& shape, int64_t total) {
   const HeadLayout& heads = shape.layout;
   return {heads.heads,        heads.kv_heads, heads.head_dim, heads.features(),
-          heads.q_features(), total,          shape.window,   static_cast<float>(shape.scale)};
+          heads.q_features(), total,          shape.window,   static_cast<float>(shape.scale),
+          shape.causal};
 }
 
 // Longest rows first, so that the threads end together.

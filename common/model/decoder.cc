@@ -1,58 +1,14 @@
 #include "common/model/decoder.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "common/base/check.h"
 #include "common/formats/model_layout.h"
 #include "common/formats/rope.h"
-#include "common/tensor/guard.h"
 
 namespace weft {
-namespace {
 
-// One site's adapters; slots are handed out to factors that take gradients.
-std::vector<SiteFactors> FactorsOf(size_t site, const AdapterBinding& adapters, bool training,
-                                   bool with_gradients, std::vector<at::Tensor>& inputs) {
-  std::vector<SiteFactors> found;
-  const auto slot_of = [&](const at::Tensor& tensor) -> int64_t {
-    if (!with_gradients || !tensor.requires_grad()) return -1;
-    inputs.push_back(tensor);
-    return static_cast<int64_t>(inputs.size()) - 1;
-  };
-  for (size_t j = 0; j < adapters.size(); ++j) {
-    const Factors& factors = adapters[j][site];
-    const LowRank& low_rank = factors.low_rank;
-    if (!low_rank.A_RI.defined() || low_rank.A_RI.size(0) == 0) continue;
-    SiteFactors one{.A_RI = low_rank.A_RI.detach(), .B_OR = low_rank.B_OR.detach()};
-    one.a_slot = slot_of(low_rank.A_RI);
-    one.b_slot = slot_of(low_rank.B_OR);
-    one.dropout = training ? factors.dropout : 0;
-    one.dropout_stream = (uint64_t{j} << 32) | site;
-    found.push_back(std::move(one));
-  }
-  return found;
-}
-
-void CheckBinding(const AdapterBinding& adapters, const std::vector<LinearSite>& sites) {
-  for (const std::vector<Factors>& adapter : adapters) {
-    WEFT_CHECK(adapter.size() == sites.size(), "one entry per site: ", adapter.size(), " of ",
-               sites.size());
-    for (size_t i = 0; i < sites.size(); ++i) {
-      const LowRank& factors = adapter[i].low_rank;
-      if (!factors.A_RI.defined()) continue;
-      WEFT_CHECK(factors.A_RI.dim() == 2 && factors.B_OR.dim() == 2 &&
-                     factors.A_RI.size(1) == sites[i].in && factors.B_OR.size(0) == sites[i].out &&
-                     factors.A_RI.size(0) == factors.B_OR.size(1),
-                 sites[i].path);
-    }
-  }
-}
-
-}  // namespace
-
-Decoder::Decoder(ModelConfig config, DecoderWeights weights, at::Device device,
-                 at::ScalarType dtype)
+Decoder::Decoder(ModelConfig config, ModelWeights weights, at::Device device, at::ScalarType dtype)
     : config_(std::move(config)),
       weights_(std::move(weights)),
       sites_(LinearSites(config_)),
@@ -61,31 +17,7 @@ Decoder::Decoder(ModelConfig config, DecoderWeights weights, at::Device device,
 
 BoundAdapters Decoder::Bind(const AdapterBinding& adapters, const ForwardOptions& options,
                             bool with_gradients) const {
-  CheckBinding(adapters, sites_);
-  BoundAdapters bound;
-  bound.lowest_layer = config_.num_layers;
-  for (int64_t i = 0; i < config_.num_layers; ++i) {
-    const LayerWeights& layer = weights_.layers[static_cast<size_t>(i)];
-    const size_t before = bound.inputs.size();
-    const auto bind = [&](const ProjectionGroup& group) {
-      std::vector<std::vector<SiteFactors>> by_part;
-      for (const ProjectionPart& part : group.parts) {
-        by_part.push_back(
-            FactorsOf(part.site, adapters, options.training, with_gradients, bound.inputs));
-      }
-      return BindGroup(group, by_part, dtype_, device_, options.dropout_seed);
-    };
-    BoundLayer one{
-        .qkv = bind(layer.qkv), .o = bind(layer.o), .up = bind(layer.up), .down = bind(layer.down)};
-    bound.layers.push_back(std::move(one));
-    if (bound.inputs.size() > before) bound.lowest_layer = std::min(bound.lowest_layer, i);
-  }
-  bound.num_factor_inputs = bound.inputs.size();
-  if (with_gradients && !weights_.trainable.empty()) {
-    bound.lowest_layer = -1;
-    for (const NamedTensor& leaf : weights_.trainable) bound.inputs.push_back(leaf.value);
-  }
-  return bound;
+  return BindAdapters({weights_, sites_, dtype_, device_}, adapters, options, with_gradients);
 }
 
 RopeTable Decoder::MakeRope(int64_t first, int64_t count) const {
@@ -147,22 +79,6 @@ at::Tensor Decoder::Logits(const PackedBatch& batch, const AdapterBinding& adapt
   const PassContext pass = MakePass(batch);
   const at::Tensor h_NE = Hidden(pass, bound, batch.ids_N);
   return HeadLogits(h_NE.index_select(0, batch.label_at_L.to(device_)));
-}
-
-Result<std::shared_ptr<Model>> Model::Load(const std::filesystem::path& folder,
-                                           const LoadOptions& options) {
-  if (options.trainable && options.dtype != at::kFloat && options.dtype != at::kDouble) {
-    return InvalidArgument(Str("[model] ", folder.string(), ": training all weights computes in ",
-                               "float32, got ", c10::toString(options.dtype),
-                               "; leave --dtype out or train an adapter"));
-  }
-  return Guarded("[model]", [&]() -> Result<std::shared_ptr<Model>> {
-    WEFT_TRY_ASSIGN(ModelConfig config, ReadModelConfig(folder));
-    WEFT_TRY_ASSIGN(DecoderWeights weights, LoadWeights(folder, config, options));
-    std::shared_ptr<Model> model = std::make_shared<Decoder>(std::move(config), std::move(weights),
-                                                             options.device, options.dtype);
-    return model;
-  });
 }
 
 }  // namespace weft

@@ -1,30 +1,22 @@
 #pragma once
-// Decoder: the Model of model.h for all supported families. Immutable after construction; any
-// number of threads may call it at once.
+// Decoder: the Model of model.h for all families that predict tokens. Immutable after construction;
+// any number of threads may call it at once.
 //
 // Shape legend: N packed tokens, L labelled positions, V vocabulary, E hidden, R rank, I in, O out.
 
 #include <memory>
 #include <vector>
 
+#include "common/model/bound_adapters.h"
 #include "common/model/layer.h"
 #include "common/model/model.h"
 #include "common/model/weights.h"
 
 namespace weft {
 
-/// The adapters of a call laid side by side for each product, and the tensors that take gradients:
-/// first the factors, then the model's trainable weights.
-struct BoundAdapters {
-  std::vector<BoundLayer> layers;
-  std::vector<at::Tensor> inputs;
-  size_t num_factor_inputs = 0;
-  int64_t lowest_layer = 0;  // below this one nothing takes a gradient
-};
-
 class Decoder final : public Model, public std::enable_shared_from_this<Decoder> {
  public:
-  Decoder(ModelConfig config, DecoderWeights weights, at::Device device, at::ScalarType dtype);
+  Decoder(ModelConfig config, ModelWeights weights, at::Device device, at::ScalarType dtype);
 
   const ModelConfig& config() const override { return config_; }
   const std::vector<LinearSite>& sites() const override { return sites_; }
@@ -40,7 +32,7 @@ class Decoder final : public Model, public std::enable_shared_from_this<Decoder>
   std::vector<NamedTensor> AllWeights() const override { return weights_.named; }
 
   // For the backward pass (decoder_loss.cc).
-  const DecoderWeights& weights() const { return weights_; }
+  const ModelWeights& weights() const { return weights_; }
   BoundAdapters Bind(const AdapterBinding& adapters, const ForwardOptions& options,
                      bool with_gradients) const;
   PassContext MakePass(const PackedBatch& batch) const;
@@ -54,7 +46,7 @@ class Decoder final : public Model, public std::enable_shared_from_this<Decoder>
 
  private:
   ModelConfig config_;
-  DecoderWeights weights_;
+  ModelWeights weights_;
   std::vector<LinearSite> sites_;
   at::Device device_;
   at::ScalarType dtype_;

@@ -23,7 +23,7 @@ struct HeadResult {
 
 HeadResult HeadLoss(const Decoder& model, const PassContext& pass, const at::Tensor& h_LE,
                     const at::Tensor& labels_L, bool with_gradient, GradientSlots* gradients) {
-  const DecoderWeights& weights = model.weights();
+  const ModelWeights& weights = model.weights();
   const Norm norm = NormOf(weights.final_norm, model.config().norm_eps);
   at::Tensor stats_LS;
   const at::ScalarType type = ProductType(h_LE, weights.head_VE);
@@ -79,7 +79,7 @@ struct LossTape {
 };
 
 void EmbeddingGradients(const LossTape& tape, const at::Tensor& dh_NE, GradientSlots& gradients) {
-  const DecoderWeights& weights = tape.model->weights();
+  const ModelWeights& weights = tape.model->weights();
   const auto add = [&](const at::Tensor& table, int64_t slot, const at::Tensor& index_N) {
     if (slot < 0) return;
     gradients.Add(tape.pass.weight_offset + slot,
@@ -118,16 +118,7 @@ std::vector<at::Tensor> RunBackward(LossTape& tape, const at::Tensor& dloss) {
     layer = LayerTape();
   }
   if (lowest < 0) EmbeddingGradients(tape, dh_NE, gradients);
-  std::vector<at::Tensor> result = std::move(gradients.slots());
-  for (size_t i = 0; i < result.size(); ++i) {
-    const at::Tensor& input = tape.bound.inputs[i];
-    if (result[i].defined()) {
-      result[i] = result[i].to(input.options());
-      continue;
-    }
-    result[i] = at::zeros_like(input);
-  }
-  return result;
+  return GradientsOfInputs(tape.bound, std::move(gradients));
 }
 
 class LossNode : public torch::autograd::Node {

@@ -22,6 +22,10 @@ Status CheckOptions(const GenerateOptions& options) {
 }
 
 Status CheckPrompt(const ModelConfig& config, const std::vector<int64_t>& prompt) {
+  if (config.is_encoder()) {
+    return InvalidArgument(Str("[generate] ", config.architecture,
+                               " classifies rows, it generates no text; name a decoder"));
+  }
   if (prompt.empty()) return InvalidArgument("[generate] the prompt has no token");
   for (int64_t id : prompt) {
     if (id < 0 || id >= config.vocab_size) {

@@ -71,12 +71,13 @@ at::Tensor ActivationForward(Activation activation, bool gated, const at::Tensor
 void ActivationBackward(Activation activation, bool gated, const at::Tensor& up_NG,
                         const at::Tensor& ds_NF);
 
-// ---- attention within rows, causal ----
+// ---- attention within rows ----
 
 struct AttentionShape {
   HeadLayout layout;
   double scale = 1;
   int64_t window = 0;  // 0: none; else token t sees (t − window, t]
+  bool causal = true;  // token t sees nothing behind it; false (no window then): the whole row
 };
 
 /// Rows of a packed batch in the forms the implementations need.

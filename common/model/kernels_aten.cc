@@ -133,6 +133,17 @@ void ActivationBackward(Activation activation, bool gated, const at::Tensor& up_
 
 namespace {
 
+// Which padded keys exist, for attention in both directions.
+at::Tensor KeyMask(const RowIndex& rows, at::Device device) {
+  std::vector<int64_t> lengths;
+  for (size_t r = 0; r + 1 < rows.starts.size(); ++r) {
+    lengths.push_back(rows.starts[r + 1] - rows.starts[r]);
+  }
+  const at::Tensor lengths_B = at::tensor(lengths, at::kLong).to(device);
+  const at::Tensor places_T = at::arange(rows.longest, lengths_B.options());
+  return (places_T.unsqueeze(0) < lengths_B.unsqueeze(1)).unsqueeze(1).unsqueeze(1);  // B11T
+}
+
 // Rows padded on the right to the longest: with a causal mask no real token ever sees the padding.
 at::Tensor Attend(const AttentionShape& shape, const RowIndex& rows, const at::Tensor& qkv_NC) {
   const HeadLayout& heads = shape.layout;
@@ -150,8 +161,10 @@ at::Tensor Attend(const AttentionShape& shape, const RowIndex& rows, const at::T
   const at::Tensor q_BHTD = part_BHTD(0, heads.heads, 1);
   const at::Tensor k_BHTD = part_BHTD(heads.heads, heads.kv_heads, repeat);
   const at::Tensor v_BHTD = part_BHTD(heads.heads + heads.kv_heads, heads.kv_heads, repeat);
-  std::optional<at::Tensor> mask_TT;
-  if (shape.window > 0 && shape.window < rows.longest) {
+  std::optional<at::Tensor> mask_TT;  // or B11T
+  if (!shape.causal) {
+    mask_TT = KeyMask(rows, qkv_NC.device());
+  } else if (shape.window > 0 && shape.window < rows.longest) {
     const at::Tensor ones =
         at::ones({rows.longest, rows.longest}, qkv_NC.options().dtype(at::kBool));
     mask_TT = ones.tril().triu(1 - shape.window);

@@ -66,14 +66,13 @@ AttentionShape ShapeOf(const ModelConfig& config, int64_t layer) {
   const auto at = static_cast<size_t>(layer);
   return {{config.num_heads, config.num_kv_heads, config.head_dim},
           config.attention_scale[at],
-          config.sliding_window[at]};
+          config.sliding_window[at],
+          !config.is_encoder()};
 }
 
 Norm NormOf(const NormWeights& weights, double eps) {
   return {weights.weight_E, weights.bias_E, eps};
 }
-
-bool IsGated(const ModelConfig& config) { return config.family != ModelFamily::kGpt2; }
 
 at::Tensor QkvForward(const PassContext& pass, const LayerWeights& weights, const BoundLayer& bound,
                       const at::Tensor& h_NE, LayerTape* tape) {
@@ -99,7 +98,7 @@ at::Tensor TailForward(const PassContext& pass, const LayerWeights& weights,
   const at::Tensor n_NE =
       NormForward(NormOf(weights.norm2, config.norm_eps), h2_NE, &tape->stats2_NS);
   at::Tensor up_NG = ProjectForward(weights.up, bound.up, n_NE, {}, &tape->z_up_NR);
-  const at::Tensor s_NF = ActivationForward(config.activation, IsGated(config), up_NG);
+  const at::Tensor s_NF = ActivationForward(config.activation, config.is_gated(), up_NG);
   at::Tensor out_NE = ProjectForward(weights.down, bound.down, s_NF, h2_NE, &tape->z_down_NR);
   tape->h2_NE = std::move(h2_NE);
   tape->up_NG = std::move(up_NG);
@@ -124,7 +123,7 @@ at::Tensor LayerBackward(const PassContext& pass, int64_t index, const LayerWeig
   // so ds is computed first and its memory then holds s, which the adapter's gradient needs.
   at::Tensor dz_NR;
   at::Tensor ds_NF = ProjectInputGradient(weights.down, bound.down, dh_NE, true, &dz_NR);
-  ActivationBackward(config.activation, IsGated(config), tape.up_NG, ds_NF);
+  ActivationBackward(config.activation, config.is_gated(), tape.up_NG, ds_NF);
   ProjectParameterGradients(weights.down, bound.down, {ds_NF, tape.z_down_NR}, dh_NE, dz_NR,
                             pass.weight_offset, gradients);
   ds_NF = at::Tensor();

@@ -48,8 +48,6 @@ struct LayerTape {
 
 [[nodiscard]] AttentionShape ShapeOf(const ModelConfig& config, int64_t layer);
 [[nodiscard]] Norm NormOf(const NormWeights& weights, double eps);
-/// SwiGLU families multiply a gate into the up projection; GPT-2 has none.
-[[nodiscard]] bool IsGated(const ModelConfig& config);
 
 /// Norm, q·k·v product, head norms and rotation: [q | k | v] ready for attention.
 at::Tensor QkvForward(const PassContext& pass, const LayerWeights& weights, const BoundLayer& bound,

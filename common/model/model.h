@@ -1,14 +1,19 @@
 #pragma once
-// Model: a decoder's frozen weights and its forward pass. Immutable after loading and shared by
-// threads: adapters are passed in with each call, so many clients train on one copy of the base.
+// Model: frozen weights and their forward pass. Immutable after loading and shared by threads:
+// adapters are passed in with each call, so many clients train on one copy of the base.
 //
-// Shape legend: L labelled positions, N tokens, V vocabulary, R rank, I in, O out.
+// A decoder predicts tokens: its labelled positions are those in front of the labels, V is the
+// vocabulary. An encoder classifies rows: each row's labelled position is its first token, its
+// label a class, V the number of classes. Loss, batches and memory are otherwise the same.
+//
+// Shape legend: L labelled positions, N tokens, V vocabulary or classes, R rank, I in, O out.
 
 #include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/adapters/adapter_state.h"
@@ -29,6 +34,8 @@ struct LoadOptions {
   /// Where the folder has no weights file: random ones (normal, initializer_range) from this seed.
   /// A weights file that exists is always read.
   std::optional<uint64_t> init_seed = std::nullopt;
+  /// The same for an encoder's classification head alone, where the folder has none.
+  std::optional<uint64_t> head_seed = std::nullopt;
 };
 
 /// One adapter's factors as the forward pass needs them; index = index into Model::sites().
@@ -37,9 +44,16 @@ struct Factors {
   LowRank low_rank = {};  // at scale 1, model dtype or float32
   double dropout = 0;     // on this branch's input
 };
+/// One adapter as the forward pass takes it: factors by site, and whole tensors that stand in for
+/// the model's own of the same names (PEFT's modules_to_save); float32 or the model's dtype.
+struct AppliedAdapter : std::vector<Factors> {
+  AppliedAdapter() = default;
+  AppliedAdapter(std::vector<Factors> factors) : std::vector<Factors>(std::move(factors)) {}
+  std::vector<NamedTensor> dense;
+};
 /// Adapters applied together: y = W x + Σ_j B_j (A_j dropout_j(x)). [0] usually trains, later ones
-/// are frozen.
-using AdapterBinding = std::vector<std::vector<Factors>>;
+/// are frozen. Of a whole tensor the first adapter's counts.
+using AdapterBinding = std::vector<AppliedAdapter>;
 
 struct ForwardOptions {
   bool gradient_checkpointing = false;
@@ -71,7 +85,11 @@ class Model {
   [[nodiscard]] virtual at::Tensor Logits(const PackedBatch& batch,
                                           const AdapterBinding& adapters) const = 0;
 
-  /// Incremental decoding state; see generate.h.
+  /// Can it give logits without an adapter's dense part? An encoder without a classification head
+  /// cannot.
+  [[nodiscard]] virtual bool has_head() const { return true; }
+
+  /// Incremental decoding state of a decoder; see generate.h. An encoder has none (checked).
   class Cache {
    public:
     virtual ~Cache() = default;

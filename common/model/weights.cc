@@ -78,11 +78,15 @@ class Loader {
     for (const ExpectedTensor& expected : ExpectedTensors(config)) {
       shapes_.emplace(expected.name, expected.shape);
     }
+    for (const ExpectedTensor& expected :
+         HeadTensors(config, static_cast<int64_t>(config.labels.size()))) {
+      shapes_.emplace(expected.name, expected.shape);
+    }
     const std::vector<LinearSite> sites = LinearSites(config);
     for (size_t i = 0; i < sites.size(); ++i) site_index_.emplace(sites[i].path, i);
   }
 
-  DecoderWeights Load();
+  ModelWeights Load();
 
  private:
   struct Source {
@@ -101,6 +105,10 @@ class Loader {
   void AddBiases(const std::string& layer, const std::vector<std::string>& modules,
                  ProjectionGroup* group);
   LayerWeights Layer(int64_t index);
+  LayerWeights EncoderLayer(int64_t index);
+  ModelWeights LoadEncoder();
+  void AddClassifier(const std::string& name);
+  bool HasHead() const;
   int64_t Publish(const std::string& name, const at::Tensor& value);
   at::Tensor Empty(at::IntArrayRef shape, at::ScalarType type) const {
     return at::empty(shape, at::TensorOptions().dtype(type).device(options_.device));
@@ -109,20 +117,23 @@ class Loader {
   const ModelConfig& config_;
   const LoadOptions& options_;
   const at::ScalarType matrix_type_;  // of what products are taken with
+  const std::string body_{config_.family == ModelFamily::kBert ? "bert."
+                                                               : "roberta."};  // encoders'
   std::optional<SafetensorsFolder> folder_;
   std::unordered_map<std::string, std::vector<int64_t>> shapes_;
   std::unordered_map<std::string, size_t> site_index_;
-  DecoderWeights weights_;
+  ModelWeights weights_;
 };
 
 Loader::Source Loader::Open(const std::string& name) const {
   const std::vector<int64_t>& shape = shapes_.at(name);
   Source source;
-  if (!folder_) {
-    source.value = RandomTensor(config_, {name, shape}, *options_.init_seed);
+  if (folder_) source.stored = FindWeight(config_, *folder_, name);
+  if (source.stored == nullptr) {
+    const std::optional<uint64_t> seed = folder_ ? options_.head_seed : options_.init_seed;
+    WEFT_CHECK(seed.has_value(), name);
+    source.value = RandomTensor(config_, {name, shape}, *seed);
   } else {
-    source.stored = FindWeight(config_, *folder_, name);
-    WEFT_CHECK(source.stored != nullptr, name);
     source.value = MapTensor(*source.stored, shape);
     source.shareable = !options_.trainable && options_.device.is_cpu() &&
                        source.value.scalar_type() == options_.dtype && IsAligned(*source.stored);
@@ -264,7 +275,56 @@ LayerWeights Loader::Layer(int64_t index) {
   return layer;
 }
 
-DecoderWeights Loader::Load() {
+LayerWeights Loader::EncoderLayer(int64_t index) {
+  const std::string path = Str(body_, "encoder.layer.", index, ".");
+  LayerWeights layer;
+  layer.qkv = Group(path, {"attention.self.query", "attention.self.key", "attention.self.value"});
+  layer.o = Group(path, {"attention.output.dense"});
+  layer.norm1 = Norm(path + "attention.output.LayerNorm");
+  layer.up = Group(path, {"intermediate.dense"});
+  layer.down = Group(path, {"output.dense"});
+  layer.norm2 = Norm(path + "output.LayerNorm");
+  return layer;
+}
+
+// Autograd takes the classifier's gradients, so it gets the leaf, where there is one.
+void Loader::AddClassifier(const std::string& name) {
+  int64_t slot = -1;
+  at::Tensor value = Single(name, options_.dtype, &slot);
+  if (slot >= 0) value = weights_.trainable[static_cast<size_t>(slot)].value;
+  weights_.classifier.push_back({name, value});
+}
+
+bool Loader::HasHead() const {
+  if (!folder_ || options_.head_seed) return true;
+  return folder_->Find(HeadSites(config_).back().path + ".weight") != nullptr;
+}
+
+ModelWeights Loader::LoadEncoder() {
+  const std::string embeddings = body_ + "embeddings.";
+  weights_.embed_VE =
+      Single(embeddings + "word_embeddings.weight", options_.dtype, &weights_.embed_slot);
+  weights_.positions_PE =
+      Single(embeddings + "position_embeddings.weight", options_.dtype, &weights_.positions_slot);
+  weights_.types_KE =
+      Single(embeddings + "token_type_embeddings.weight", options_.dtype, &weights_.types_slot);
+  weights_.embed_norm = Norm(embeddings + "LayerNorm");
+  for (int64_t i = 0; i < config_.num_layers; ++i) weights_.layers.push_back(EncoderLayer(i));
+  if (config_.family == ModelFamily::kBert) {
+    AddClassifier(body_ + "pooler.dense.weight");
+    AddClassifier(body_ + "pooler.dense.bias");
+  }
+  if (HasHead()) {
+    for (const ExpectedTensor& tensor :
+         HeadTensors(config_, static_cast<int64_t>(config_.labels.size()))) {
+      AddClassifier(tensor.name);
+    }
+  }
+  return std::move(weights_);
+}
+
+ModelWeights Loader::Load() {
+  if (config_.is_encoder()) return LoadEncoder();
   const bool gpt2 = config_.family == ModelFamily::kGpt2;
   const std::string embedding = gpt2 ? "transformer.wte.weight" : "model.embed_tokens.weight";
   weights_.embed_VE = Single(embedding, options_.dtype, &weights_.embed_slot);
@@ -287,8 +347,8 @@ DecoderWeights Loader::Load() {
 
 }  // namespace
 
-Result<DecoderWeights> LoadWeights(const std::filesystem::path& folder, const ModelConfig& config,
-                                   const LoadOptions& options) {
+Result<ModelWeights> LoadWeights(const std::filesystem::path& folder, const ModelConfig& config,
+                                 const LoadOptions& options) {
   const at::NoGradGuard no_grad;
   Result<SafetensorsFolder> opened = SafetensorsFolder::Open(folder);
   std::optional<SafetensorsFolder> files;

@@ -1,5 +1,5 @@
 #pragma once
-// DecoderWeights: a decoder's tensors in the form the products need: q, k, v and gate, up side by
+// ModelWeights: a model's tensors in the form the products need: q, k, v and gate, up side by
 // side in one matrix where that costs no second copy of a large model. Immutable after loading.
 //
 // Shape legend: E hidden, I in, O out, V vocabulary, P positions, D head dimension.
@@ -20,7 +20,7 @@ namespace weft {
 struct NormWeights {
   at::Tensor weight_E;
   at::Tensor bias_E;         // LayerNorm only
-  int64_t weight_slot = -1;  // index into DecoderWeights::trainable
+  int64_t weight_slot = -1;  // index into ModelWeights::trainable
   int64_t bias_slot = -1;
 };
 
@@ -50,7 +50,7 @@ struct ProjectionGroup {
 };
 
 struct LayerWeights {
-  NormWeights norm1, norm2;  // before attention, before the MLP
+  NormWeights norm1, norm2;  // before attention and MLP; of encoders: after them
   ProjectionGroup qkv;       // [q | k | v]
   at::Tensor q_norm_D, k_norm_D;
   int64_t q_norm_slot = -1, k_norm_slot = -1;
@@ -59,23 +59,33 @@ struct LayerWeights {
   ProjectionGroup down;
 };
 
-struct DecoderWeights {
+struct ModelWeights {
   at::Tensor embed_VE;
   int64_t embed_slot = -1;
-  at::Tensor positions_PE;  // GPT-2 only
+  at::Tensor positions_PE;  // GPT-2 and encoders
   int64_t positions_slot = -1;
   std::vector<LayerWeights> layers;
+
+  // Of decoders.
   NormWeights final_norm;
   at::Tensor head_VE;  // the embedding itself when tied
   int64_t head_slot = -1;
+
+  // Of encoders.
+  at::Tensor types_KE;  // kinds of text
+  int64_t types_slot = -1;
+  NormWeights embed_norm;
+  // What classifies by HF name, pooler included: the leaves themselves where they train. Without
+  // the head where the folder has none.
+  std::vector<NamedTensor> classifier;
 
   std::vector<NamedTensor> named;      // every weight by HF name, shaped as stored
   std::vector<NamedTensor> trainable;  // leaves that take gradients and share `named`'s storage
 };
 
 /// Reads the folder's weights, or draws them (LoadOptions::init_seed) where there are none.
-[[nodiscard]] Result<DecoderWeights> LoadWeights(const std::filesystem::path& folder,
-                                                 const ModelConfig& config,
-                                                 const LoadOptions& options);
+[[nodiscard]] Result<ModelWeights> LoadWeights(const std::filesystem::path& folder,
+                                               const ModelConfig& config,
+                                               const LoadOptions& options);
 
 }  // namespace weft

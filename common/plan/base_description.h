@@ -12,7 +12,7 @@ namespace weft {
 struct BaseDescription {
   std::string hash;               // SHA-256 hex, see common/formats/base_hash.h
   std::string architecture;       // HF class name, e.g. "LlamaForCausalLM"
-  std::vector<LinearSite> sites;  // every linear layer, in the model's order; lm_head last
+  std::vector<LinearSite> sites;  // every linear layer, in the model's order; its head's last
   friend bool operator==(const BaseDescription&, const BaseDescription&) = default;
 };
 

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "common/model/encoder.h"
 #include "common/model/model.h"
 #include "tests/support/paths.h"
 #include "tests/support/rows.h"
@@ -132,6 +133,39 @@ TEST_P(PretrainedTest, GradientOfAQueryWeightAgrees) {
 INSTANTIATE_TEST_SUITE_P(All, PretrainedTest,
                          ::testing::Values("stories260k", "smollm2-135m-instruct"),
                          [](const auto& param) { return std::string(param.param).substr(0, 7); });
+
+// RoBERTa's layout, positions behind the padding's, both directions; rows packed where the golden
+// numbers' are padded.
+TEST(PretrainedEncoderTest, HiddenStatesEqualTransformers) {
+  WEFT_NEEDS_SHARED();
+  const nlohmann::json golden = Golden("roberta-minilm-l6");
+  const auto loaded = Model::Load(testing::SharedDir() / "models/roberta-minilm-l6", {});
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  const auto& model = dynamic_cast<const Encoder&>(**loaded);
+  EXPECT_FALSE(model.has_head());
+  std::vector<testing::Row> rows;
+  for (size_t r = 0; r < golden["input_ids"].size(); ++r) {
+    const auto mask = golden["attention_mask"][r].get<std::vector<int64_t>>();
+    auto ids = golden["input_ids"][r].get<std::vector<int64_t>>();
+    ids.resize(static_cast<size_t>(std::accumulate(mask.begin(), mask.end(), int64_t{0})));
+    rows.push_back({ids});
+  }
+  const PackedBatch batch = testing::Pack(rows);
+  const at::Tensor h_NE = model.HiddenStates(batch, {});
+  const auto first = golden["first_token_row_0"].get<std::vector<float>>();
+  EXPECT_LT((h_NE[0] - at::tensor(first)).abs().max().item<double>(), 2e-5);
+  std::vector<at::Tensor> means;
+  for (size_t r = 0; r < rows.size(); ++r) {
+    const at::Tensor mean_E =
+        h_NE.narrow(0, batch.row_starts[r], batch.row_starts[r + 1] - batch.row_starts[r]).mean(0);
+    means.push_back(mean_E / at::linalg_vector_norm(mean_E));
+  }
+  const at::Tensor unit_RE = at::stack(means);
+  const auto cosines = golden["mean_pooled_cosines"].get<std::vector<float>>();
+  EXPECT_LT(
+      (at::matmul(unit_RE, unit_RE.t()).view(-1) - at::tensor(cosines)).abs().max().item<double>(),
+      1e-5);
+}
 
 }  // namespace
 }  // namespace weft

@@ -173,6 +173,67 @@ TEST(ModelConfigTest, Gpt2HasItsOwnWords) {
   EXPECT_THAT(ErrorWith(Gpt2(), "n_head", 7), HasSubstr("n_embd: got 64, wanted a multiple of"));
 }
 
+Json Encoder(const std::string& architecture) {
+  return {{"architectures", {architecture}}, {"vocab_size", 100},        {"hidden_size", 32},
+          {"num_hidden_layers", 2},          {"num_attention_heads", 4}, {"intermediate_size", 64},
+          {"max_position_embeddings", 40}};
+}
+
+TEST(ModelConfigTest, EncodersHaveTheirOwnDefaults) {
+  const ModelConfig bert = Good(Encoder("BertForSequenceClassification"));
+  EXPECT_EQ(bert.family, ModelFamily::kBert);
+  EXPECT_TRUE(bert.is_encoder());
+  EXPECT_FALSE(bert.uses_rope());
+  EXPECT_FALSE(bert.is_gated());
+  EXPECT_EQ(bert.max_positions, 40);
+  EXPECT_EQ(bert.position_offset, 0);
+  EXPECT_EQ(bert.token_types, 2);
+  EXPECT_EQ(bert.activation, Activation::kGelu);
+  EXPECT_DOUBLE_EQ(bert.norm_eps, 1e-12);
+  EXPECT_EQ(bert.labels, (std::vector<std::string>{"LABEL_0", "LABEL_1"}));
+  const ModelConfig roberta = Good(Encoder("RobertaForSequenceClassification"));
+  EXPECT_EQ(roberta.position_offset, 2) << "padding is token 1 unless the file says otherwise";
+  EXPECT_EQ(roberta.max_positions, 38);
+  Json padded = Encoder("RobertaForSequenceClassification");
+  padded["pad_token_id"] = 0;
+  EXPECT_EQ(Good(padded).max_positions, 39);
+}
+
+TEST(ModelConfigTest, AnEncoderIsReadAsAClassifierWhateverItWasSavedWith) {
+  for (const char* name : {"BertModel", "BertForMaskedLM", "BertForPreTraining"}) {
+    EXPECT_EQ(Good(Encoder(name)).architecture, "BertForSequenceClassification");
+  }
+  for (const char* name : {"RobertaModel", "RobertaForMaskedLM"}) {
+    EXPECT_EQ(Good(Encoder(name)).architecture, "RobertaForSequenceClassification");
+  }
+}
+
+TEST(ModelConfigTest, ClassesAreNamedByTheirIds) {
+  Json json = Encoder("BertForSequenceClassification");
+  json["num_labels"] = 3;
+  EXPECT_EQ(Good(json).labels.size(), 3u);
+  json["id2label"] = {{"1", "b"}, {"0", "a"}, {"2", "c"}};
+  EXPECT_EQ(Good(json).labels, (std::vector<std::string>{"a", "b", "c"}));
+  json["num_labels"] = 2;
+  EXPECT_THAT(Error(json), HasSubstr("id2label: got 3 names, wanted 2"));
+  json["num_labels"] = 3;
+  json["id2label"] = {{"1", "b"}, {"0", "a"}, {"3", "c"}};
+  EXPECT_THAT(Error(json), HasSubstr("id2label: field 2: is missing"));
+  json.erase("id2label");
+  json["num_labels"] = 1 << 20;
+  EXPECT_THAT(Error(json), HasSubstr("num_labels"));
+}
+
+TEST(ModelConfigTest, EncodersThatComputeSomethingElseAreRefusedByName) {
+  Json json = Encoder("BertForSequenceClassification");
+  EXPECT_THAT(ErrorWith(json, "position_embedding_type", "relative_key"),
+              HasSubstr("only absolute"));
+  EXPECT_THAT(ErrorWith(json, "is_decoder", true), HasSubstr("is_decoder"));
+  EXPECT_THAT(ErrorWith(json, "num_attention_heads", 5), HasSubstr("hidden_size"));
+  json = Encoder("RobertaForSequenceClassification");
+  EXPECT_THAT(ErrorWith(json, "max_position_embeddings", 2), HasSubstr("max_position_embeddings"));
+}
+
 TEST(ModelConfigTest, StopTokensComeFromTheGenerationConfigFirst) {
   Json json = Base("LlamaForCausalLM");
   json["eos_token_id"] = {5, 6};

@@ -44,6 +44,25 @@ ModelConfig Gpt2() {
   return config;
 }
 
+ModelConfig Roberta() {
+  ModelConfig config = Gpt2();
+  config.architecture = "RobertaForSequenceClassification";
+  config.family = ModelFamily::kRoberta;
+  config.tie_word_embeddings = false;
+  config.token_types = 1;
+  config.position_offset = 2;
+  config.labels = {"a", "b", "c"};
+  return config;
+}
+
+ModelConfig Bert() {
+  ModelConfig config = Roberta();
+  config.architecture = "BertForSequenceClassification";
+  config.family = ModelFamily::kBert;
+  config.position_offset = 0;
+  return config;
+}
+
 // A folder of zeros with the given tensors.
 struct Folder {
   TempFolder folder;
@@ -164,6 +183,56 @@ TEST(ModelLayoutTest, FilesOfTheBodyAloneNeedNoPrefix) {
   ASSERT_NE(wte, nullptr);
   EXPECT_EQ(wte->name, "wte.weight");
   EXPECT_EQ(FindWeight(Gpt2(), weights, "transformer.absent"), nullptr);
+}
+
+TEST(ModelLayoutTest, EncodersSitesAreTheirLayersAndBertsPooler) {
+  const std::vector<LinearSite> sites = LinearSites(Roberta());
+  ASSERT_EQ(sites.size(), 12u);
+  EXPECT_EQ(sites[0], (LinearSite{"roberta.encoder.layer.0.attention.self.query", 8, 8}));
+  EXPECT_EQ(sites[10], (LinearSite{"roberta.encoder.layer.1.intermediate.dense", 8, 12}));
+  EXPECT_EQ(LinearSites(Bert()).back(), (LinearSite{"bert.pooler.dense", 8, 8}));
+  EXPECT_EQ(HeadSites(Bert()), (std::vector<LinearSite>{{"classifier", 8, 3}}));
+  EXPECT_EQ(HeadSites(Roberta()),
+            (std::vector<LinearSite>{{"classifier.dense", 8, 8}, {"classifier.out_proj", 8, 3}}));
+  EXPECT_EQ(HeadTensors(Roberta(), 7)[3], (ExpectedTensor{"classifier.out_proj.bias", {7}}));
+  EXPECT_TRUE(HeadTensors(Llama(), 7).empty());
+}
+
+TEST(ModelLayoutTest, AClassificationHeadIsThereAsAWholeOrNotAtAll) {
+  for (const ModelConfig& config : {Roberta(), Bert()}) {
+    Folder folder{.folder = {}, .tensors = ExpectedTensors(config)};
+    EXPECT_EQ(CheckTensors(config, folder.Open(), "dir"), OkStatus());
+    for (const ExpectedTensor& tensor : HeadTensors(config, 3)) folder.tensors.push_back(tensor);
+    EXPECT_EQ(CheckTensors(config, folder.Open(), "dir"), OkStatus());
+    folder.tensors.back().shape = {4};
+    EXPECT_THAT(CheckError(config, folder), HasSubstr("got [4], config.json asks for [3]"));
+    folder.tensors.pop_back();
+    EXPECT_THAT(CheckError(config, folder), HasSubstr("bias is missing"));
+  }
+}
+
+TEST(ModelLayoutTest, PretrainingHeadsAndOldNamesOfNormsAreTolerated) {
+  Folder folder{.folder = {}, .tensors = ExpectedTensors(Bert())};
+  for (ExpectedTensor& tensor : folder.tensors) {
+    for (const auto& [now, once] : {std::pair("LayerNorm.weight", "LayerNorm.gamma"),
+                                    std::pair("LayerNorm.bias", "LayerNorm.beta")}) {
+      if (const size_t at = tensor.name.find(now); at != std::string::npos) {
+        tensor.name = tensor.name.substr(0, at) + once;
+      }
+    }
+  }
+  folder.tensors.push_back({"cls.predictions.bias", {10}});
+  folder.tensors.push_back({"bert.embeddings.position_ids", {1, 16}});
+  const SafetensorsFolder weights = folder.Open();
+  EXPECT_EQ(CheckTensors(Bert(), weights, "dir"), OkStatus());
+  EXPECT_EQ(FindWeight(Bert(), weights, "bert.embeddings.LayerNorm.bias")->name,
+            "bert.embeddings.LayerNorm.beta");
+  Folder roberta{.folder = {}, .tensors = ExpectedTensors(Roberta())};
+  roberta.tensors.push_back({"lm_head.dense.weight", {8, 8}});
+  roberta.tensors.push_back({"roberta.pooler.dense.weight", {8, 8}});
+  EXPECT_EQ(CheckTensors(Roberta(), roberta.Open(), "dir"), OkStatus());
+  roberta.tensors.push_back({"classify.weight", {8, 8}});
+  EXPECT_THAT(CheckError(Roberta(), roberta), HasSubstr("is none that Roberta"));
 }
 
 }  // namespace

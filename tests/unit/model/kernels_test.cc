@@ -108,6 +108,7 @@ struct AttentionCase {
   HeadLayout layout;
   int64_t window;
   std::vector<int64_t> lengths;
+  bool causal = true;
 };
 
 TEST_P(KernelsTest, AttentionAndItsGradient) {
@@ -118,12 +119,15 @@ TEST_P(KernelsTest, AttentionAndItsGradient) {
       {{8, 2, 10}, 7, {40, 3, 150}},
       {{2, 1, 16}, 32, {200}},
       {{1, 1, 128}, 0, {49}},
+      {{8, 4, 8}, 0, {5, 1, 23, 24, 25, 90}, false},
+      {{12, 12, 32}, 0, {130, 257, 16}, false},
+      {{2, 1, 10}, 0, {17, 15, 49}, false},
   };
   for (const AttentionCase& one : cases) {
     std::vector<int64_t> starts = {0};
     for (int64_t length : one.lengths) starts.push_back(starts.back() + length);
     const RowIndex rows = MakeRowIndex(starts, at::kCPU);
-    const AttentionShape shape{one.layout, 0.3, one.window};
+    const AttentionShape shape{one.layout, 0.3, one.window, one.causal};
     const auto [qkv, qkv64] = Both({starts.back(), one.layout.features()}, 1);
     const auto [dout, dout64] = Both({starts.back(), one.layout.q_features()}, 2);
     at::Tensor lse, lse64;
@@ -168,7 +172,9 @@ TEST_P(KernelsTest, AttentionOfDrawnShapesAndWindows) {
     HeadLayout layout{.kv_heads = pick({1, 2, 3}),
                       .head_dim = pick({2, 6, 8, 10, 16, 34, 64, 128})};
     layout.heads = layout.kv_heads * pick({1, 2, 3, 7});
-    const AttentionShape shape{layout, 0.4, pick({0, 0, 1, 2, 5, 15, 16, 17, 40, 1000})};
+    const bool causal = draw.Below(4) != 0;
+    const AttentionShape shape{layout, 0.4,
+                               causal ? pick({0, 0, 1, 2, 5, 15, 16, 17, 40, 1000}) : 0, causal};
     std::vector<int64_t> starts = {0};
     for (uint64_t rows = 1 + draw.Below(4); rows > 0; --rows) {
       starts.push_back(starts.back() + kLengths[draw.Below(std::size(kLengths))]);

@@ -34,6 +34,13 @@ inline std::string ConfigOf(const std::string& family) {
     return "{" + sizes + R"("architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3",
       "head_dim": 6, "tie_word_embeddings": true})";
   }
+  if (family == "bert" || family == "roberta") {
+    const std::string name = family == "bert" ? "Bert" : "Roberta";
+    return R"({"architectures": [")" + name + R"(ForSequenceClassification"], "vocab_size": 31,
+      "hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 2, "type_vocab_size": 2,
+      "num_attention_heads": 4, "max_position_embeddings": 64, "hidden_act": "gelu",
+      "layer_norm_eps": 1e-5, "initializer_range": 0.3, "pad_token_id": 3, "num_labels": 5})";
+  }
   return R"({"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "vocab_size": 31,
       "n_embd": 16, "n_layer": 2, "n_head": 4, "n_positions": 64, "n_inner": 20,
       "layer_norm_epsilon": 1e-5, "activation_function": "gelu_new", "initializer_range": 0.3,

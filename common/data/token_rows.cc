@@ -1,20 +1,53 @@
 #include "common/data/token_rows.h"
 
 #include <algorithm>
+#include <charconv>
+#include <functional>
+#include <optional>
+#include <set>
+#include <unordered_map>
 
+#include "common/base/limits.h"
 #include "common/base/str.h"
 
 namespace weft {
 namespace {
 
+constexpr std::string_view kLabelField = "label";
+constexpr std::string_view kPairField = "text_pair";
+
+std::optional<int64_t> WholeNumber(std::string_view text) {
+  int64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || end != text.data() + text.size() || number < 0) return std::nullopt;
+  return number;
+}
+
+Result<std::string_view> LabelOf(const Row& row) {
+  const auto label = row.kind == RowKind::kText ? row.Field(kLabelField) : std::nullopt;
+  if (label) return *label;
+  return InvalidArgument(Str("[data] line ", row.line,
+                             ": has no class to learn; wanted text (and text_pair) and label"));
+}
+
+struct Tokenized {
+  TokenRow row;
+  bool cut = false;
+};
+
 class RowTokenizer {
  public:
   RowTokenizer(const Tokenizer& tokenizer, const TokenizeOptions& options)
-      : tokenizer_(tokenizer), options_(options) {}
+      : tokenizer_(tokenizer), options_(options) {
+    for (size_t i = 0; i < options.labels.size(); ++i) {
+      classes_.emplace(options.labels[i], static_cast<int32_t>(i));
+    }
+  }
 
   // Whether the row can be written at all.
   Status Check(const Row& row) const {
     const std::string where = Str("[data] line ", row.line);
+    if (!options_.labels.empty()) return ClassOf(row).status();
     if (IsConversation(row)) {
       if (row.kind == RowKind::kText) {
         return InvalidArgument(where +
@@ -29,15 +62,77 @@ class RowTokenizer {
         "eos_token in tokenizer_config.json");
   }
 
-  Result<TokenRow> Run(const Row& row) const {
+  Result<Tokenized> Run(const Row& row) const {
+    if (!options_.labels.empty()) return Classified(row);
     WEFT_TRY(Check(row));
-    if (IsConversation(row)) return Conversation(row, *MessagesOf(row));
-    return row.kind == RowKind::kText ? Text(row) : Prompted(row);
+    if (!IsConversation(row))
+      return Tokenized{row.kind == RowKind::kText ? Text(row) : Prompted(row)};
+    WEFT_TRY_ASSIGN(TokenRow tokens, Conversation(row, *MessagesOf(row)));
+    return Tokenized{std::move(tokens)};
   }
 
  private:
   bool IsConversation(const Row& row) const {
     return row.kind == RowKind::kMessages || options_.chat;
+  }
+
+  // A label is a name, or the number of one.
+  Result<int32_t> ClassOf(const Row& row) const {
+    WEFT_TRY_ASSIGN(const std::string_view label, LabelOf(row));
+    if (const auto named = classes_.find(label); named != classes_.end()) return named->second;
+    const std::optional<int64_t> number = WholeNumber(label);
+    const auto count = static_cast<int64_t>(options_.labels.size());
+    if (number && *number < count) return static_cast<int32_t>(*number);
+    return InvalidArgument(Str("[data] line ", row.line, ": label \"", label.substr(0, 80),
+                               "\" is none of the ", count, " known ones (", options_.labels[0],
+                               " … ", options_.labels.back(), ")"));
+  }
+
+  Result<Tokenized> Classified(const Row& row) const {
+    Tokenized out;
+    WEFT_TRY_ASSIGN(out.row.row_class, ClassOf(row));
+    if (const auto second = row.Field(kPairField)) {
+      WEFT_TRY(Pair(TextOf(row).completion, *second, out));
+    } else {
+      Single(TextOf(row).completion, out);
+    }
+    return out;
+  }
+
+  // How many tokens are too many. Rows that are to be dropped stay as long as they are.
+  size_t Surplus(size_t tokens) const {
+    const auto most = static_cast<size_t>(options_.max_len);
+    return options_.long_rows == "cut" && tokens > most ? tokens - most : 0;
+  }
+
+  // Special tokens behind a text stay: what is cut is text.
+  void Single(const std::string& text, Tokenized& out) const {
+    std::vector<int32_t>& ids = out.row.ids;
+    ids = tokenizer_.Encode(text, /*special=*/true);
+    if (Surplus(ids.size()) == 0) return;
+    const std::vector<int32_t> content = tokenizer_.Encode(text, /*special=*/false);
+    const auto begin = std::search(ids.begin(), ids.end(), content.begin(), content.end());
+    if (begin == ids.end()) return;
+    const auto cut = static_cast<std::ptrdiff_t>(std::min(Surplus(ids.size()), content.size()));
+    const auto end = begin + static_cast<std::ptrdiff_t>(content.size());
+    ids.erase(end - cut, end);
+    out.cut = true;
+  }
+
+  // The longer text loses its end first.
+  Status Pair(const std::string& first_text, std::string_view second_text, Tokenized& out) const {
+    std::vector<int32_t> first = tokenizer_.Encode(first_text, /*special=*/false);
+    std::vector<int32_t> second = tokenizer_.Encode(second_text, /*special=*/false);
+    WEFT_TRY_ASSIGN(const TypedIds frame, tokenizer_.JoinPair({}, {}));
+    size_t surplus = Surplus(frame.ids.size() + first.size() + second.size());
+    out.cut = surplus > 0;
+    for (; surplus > 0 && !(first.empty() && second.empty()); --surplus) {
+      (first.size() > second.size() ? first : second).pop_back();
+    }
+    WEFT_TRY_ASSIGN(TypedIds joined, tokenizer_.JoinPair(first, second));
+    out.row.ids = std::move(joined.ids);
+    out.row.types = std::move(joined.types);
+    return OkStatus();
   }
 
   TokenRow Prompted(const Row& row) const {
@@ -98,19 +193,23 @@ class RowTokenizer {
 
   const Tokenizer& tokenizer_;
   const TokenizeOptions& options_;
+  std::unordered_map<std::string_view, int32_t> classes_;
 };
 
 // Adds a row to what is used, or counts why it is not.
-void Take(TokenRow row, const TokenizeOptions& options, TokenRows& out) {
+void Take(Tokenized tokens, const TokenizeOptions& options, TokenRows& out) {
   const auto max_len = static_cast<size_t>(options.max_len);
+  TokenRow& row = tokens.row;
+  if (tokens.cut) ++out.summary.rows_cut;
   if (row.ids.size() > max_len) {
     if (options.long_rows == "drop") {
       ++out.summary.rows_dropped;
       return;
     }
     row.ids.resize(max_len);
-    row.labels.resize(max_len);
-    ++out.summary.rows_cut;
+    if (!row.labels.empty()) row.labels.resize(max_len);
+    if (!row.types.empty()) row.types.resize(max_len);
+    if (!tokens.cut) ++out.summary.rows_cut;
   }
   const int64_t labels = row.num_labels();
   if (labels == 0) {
@@ -126,7 +225,7 @@ void Take(TokenRow row, const TokenizeOptions& options, TokenRows& out) {
 }  // namespace
 
 int64_t TokenRow::num_labels() const {
-  if (labels.empty()) return 0;
+  if (labels.empty()) return row_class == kNoLabel ? 0 : 1;
   return std::count_if(labels.begin() + 1, labels.end(),
                        [](int32_t label) { return label != kNoLabel; });
 }
@@ -140,6 +239,31 @@ std::string DataSummary::Text(int64_t max_len) const {
   add(rows_dropped, Str("dropped for being longer than ", max_len, " tokens"));
   add(rows_without_label, "left out for having no label");
   return text;
+}
+
+Result<std::vector<std::string>> LabelsOf(std::span<const Row> rows) {
+  std::set<std::string, std::less<>> names;
+  int64_t largest = 0;
+  bool numbers = true;
+  for (const Row& row : rows) {
+    WEFT_TRY_ASSIGN(const std::string_view label, LabelOf(row));
+    const std::optional<int64_t> number = WholeNumber(label);
+    numbers = numbers && number.has_value();
+    largest = std::max(largest, number.value_or(0));
+    if (names.find(label) == names.end()) names.emplace(label);
+    if (static_cast<int64_t>(names.size()) > limits::kLabelsMax ||
+        (numbers && largest >= limits::kLabelsMax)) {
+      return InvalidArgument(Str("[data] line ", row.line, ": more than ", limits::kLabelsMax,
+                                 " classes, or a class of a number that large"));
+    }
+  }
+  std::vector<std::string> labels(names.begin(), names.end());
+  if (numbers) {
+    labels.clear();
+    for (int64_t i = 0; i <= largest; ++i) labels.push_back(std::to_string(i));
+  }
+  if (labels.size() >= 2) return labels;
+  return InvalidArgument("[data] the rows' labels are all the same: nothing to learn from them");
 }
 
 Status CheckLongRows(const std::string& rule) {
@@ -177,7 +301,7 @@ Result<TokenRows> TokenizeRows(std::span<const Row> rows, const Tokenizer& token
   TokenRows out;
   for (const Row& row : rows) {
     ++out.summary.rows_read;
-    WEFT_TRY_ASSIGN(TokenRow tokens, row_tokenizer.Run(row));
+    WEFT_TRY_ASSIGN(Tokenized tokens, row_tokenizer.Run(row));
     Take(std::move(tokens), options, out);
   }
   if (out.rows.empty()) {

@@ -21,7 +21,10 @@ inline constexpr int32_t kNoLabel = -100;
 
 struct TokenRow {
   std::vector<int32_t> ids;
-  std::vector<int32_t> labels;  // as long as ids; kNoLabel: no loss
+  std::vector<int32_t>
+      labels;  // as long as ids; kNoLabel: no loss. Empty where the row has a class
+  int32_t row_class = kNoLabel;     // what an encoder predicts of the whole row
+  std::vector<int32_t> types = {};  // of its tokens: 1 in the second text of a pair; empty: all 0
 
   /// Labels that count.
   [[nodiscard]] int64_t num_labels() const;
@@ -56,6 +59,9 @@ using ChatChoice = Result<ChatTemplate>;
 [[nodiscard]] ChatChoice NoChatTemplate();
 
 struct TokenizeOptions {
+  /// Names of classes by id: rows are {"text", "text_pair"?, "label"} and their label, one of these
+  /// names or its number, is what there is to learn. Empty: rows are text to be predicted.
+  std::vector<std::string> labels = {};
   int64_t max_len = 0;                          // tokens of a row; must be positive
   std::string long_rows = "cut";                // or "drop"
   bool chat = false;                            // prompt rows through the chat template too
@@ -65,8 +71,9 @@ struct TokenizeOptions {
 /// Rows with a prompt are prompt (with the tokenizer's special tokens) + completion (without) +
 /// eos, loss on completion and eos. Text rows are the text with special tokens + eos where it does
 /// not end with one, loss on all but the first token. Conversations follow the template, loss on
-/// what the assistant says and what ends it. kInvalidArgument: no row is left, no eos, no template
-/// (each with what to do).
+/// what the assistant says and what ends it. Rows with a class (TokenizeOptions::labels) are text,
+/// or a pair of texts, with special tokens; what is too long loses its end before the last of them.
+/// kInvalidArgument: no row is left, no eos, no template, an unknown label (each with what to do).
 [[nodiscard]] Result<TokenRows> TokenizeRows(std::span<const Row> rows, const Tokenizer& tokenizer,
                                              const TokenizeOptions& options);
 
@@ -74,6 +81,11 @@ struct TokenizeOptions {
 /// there are others. Quick: nothing is tokenized.
 [[nodiscard]] Status CheckRows(std::span<const Row> rows, const Tokenizer& tokenizer,
                                const TokenizeOptions& options);
+
+/// The classes of labelled rows: where every label is a whole number, "0" to the largest, else the
+/// different labels in order. kInvalidArgument: a row without a label, fewer than two classes, or
+/// more than limits::kLabelsMax.
+[[nodiscard]] Result<std::vector<std::string>> LabelsOf(std::span<const Row> rows);
 
 /// "cut" or "drop"; anything else is kInvalidArgument.
 [[nodiscard]] Status CheckLongRows(const std::string& rule);

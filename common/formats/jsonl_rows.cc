@@ -14,8 +14,10 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr std::string_view kWanted =
-    "prompt and completion, context and completion, instruction and output, text, or messages";
+    "prompt and completion, context and completion, instruction and output, prompt and choices and "
+    "answer, text, input and output, or messages";
 constexpr size_t kMessagesMax = 65536;
+constexpr size_t kChoicesMax = 1024;
 
 // The names a kind's parts have in its file; empty: it has no such part.
 struct Shape {
@@ -25,11 +27,12 @@ struct Shape {
   std::string_view completion;
 };
 
-constexpr std::array<Shape, 4> kShapes = {{
+constexpr std::array<Shape, 5> kShapes = {{
     {RowKind::kPrompt, "prompt", "", "completion"},
     {RowKind::kContext, "context", "", "completion"},
     {RowKind::kAlpaca, "instruction", "input", "output"},
     {RowKind::kText, "", "", "text"},
+    {RowKind::kInput, "input", "", "output"},
 }};
 
 const Shape* ShapeOf(RowKind kind) {
@@ -85,11 +88,42 @@ Status TakeMessages(const Json& json, const std::string& where, Row& row) {
   return OkStatus();
 }
 
+// The completion is the choice that answers: "answer" says which, by its text or its number.
+Status TakeChoices(const Json& json, const std::string& where, Row& row) {
+  const Json& list = json["choices"];
+  const bool texts =
+      list.is_array() &&
+      std::all_of(list.begin(), list.end(), [](const Json& entry) { return entry.is_string(); });
+  if (!texts || list.size() < 2 || list.size() > kChoicesMax) {
+    return InvalidArgument(
+        Str(where, "field choices: wanted a list of 2 to ", kChoicesMax, " strings"));
+  }
+  row.kind = RowKind::kPrompt;
+  row.choices = list.get<std::vector<std::string>>();
+  WEFT_TRY(TakeText(json, "prompt", where, row.prompt));
+  const Json& answer = json["answer"];
+  if (answer.is_string()) {
+    row.completion = answer.get<std::string>();
+    const bool known =
+        std::find(row.choices.begin(), row.choices.end(), row.completion) != row.choices.end();
+    if (known) return OkStatus();
+  } else if (answer.is_number_unsigned() && answer.get<uint64_t>() < row.choices.size()) {
+    row.completion = row.choices[answer.get<size_t>()];
+    return OkStatus();
+  }
+  return InvalidArgument(Str(where, "field answer: wanted one of the ", row.choices.size(),
+                             " choices, or its number from 0"));
+}
+
 // Takes the parts of the first shape the object has; false: it has none of them.
 Result<bool> TakeShape(const Json& json, const std::string& where, Row& row) {
   if (HasField(json, "messages")) {
     row.kind = RowKind::kMessages;
     WEFT_TRY(TakeMessages(json, where, row));
+    return true;
+  }
+  if (HasField(json, "prompt") && HasField(json, "choices") && HasField(json, "answer")) {
+    WEFT_TRY(TakeChoices(json, where, row));
     return true;
   }
   for (const Shape& shape : kShapes) {

@@ -5,7 +5,10 @@
 // A line is one JSON object; the first of these shapes whose fields it has decides its kind:
 //   {"messages": [{"role", "content"}, …]}   a conversation, for the model's chat template
 //   {"prompt", "completion"}, {"context", "completion"}, {"instruction", "input"?, "output"}
-//   {"text"}
+//   {"prompt", "choices": ["…", …], "answer"}   multiple choice: answer is one of the choices, or
+//   the
+//                                               number of one from 0; the completion is that choice
+//   {"text"}, {"input", "output"}
 // Blank lines are skipped, CRLF and a UTF-8 byte-order mark are accepted.
 
 #include <cstdint>
@@ -27,6 +30,7 @@ enum class RowKind {
   kContext,   // context, completion
   kAlpaca,    // instruction, input, output
   kText,      // text: loss on all of it
+  kInput,     // input, output
   kMessages,  // messages: loss on what the assistant says
 };
 
@@ -36,6 +40,7 @@ struct Row {
   std::string input;       // Alpaca's; may be empty
   std::string completion;  // completion, output or text; empty for kMessages
   std::vector<ChatMessage> messages;
+  std::vector<std::string> choices;  // the possible completions of a multiple-choice row
   /// All other top-level strings, numbers and truth values, as text, sorted by name: what rows can
   /// be partitioned by ("client", "label", …).
   std::vector<std::pair<std::string, std::string>> fields;

@@ -80,6 +80,12 @@ Result<std::unique_ptr<Tokenizer>> Tokenizer::LoadFor(const std::filesystem::pat
                              "these weights"));
 }
 
+Result<TypedIds> Tokenizer::JoinPair(std::span<const int32_t>, std::span<const int32_t>) const {
+  return InvalidArgument(
+      "[tokenizer] has no template for pairs of texts (post_processor in tokenizer.json); join the "
+      "two texts in the data");
+}
+
 Status Tokenizer::Finish(const TokenizerSettings& settings) {
   const auto resolve = [this](std::string_view role, const std::optional<std::string>& token,
                               std::optional<int32_t> id, std::optional<int32_t>& out) -> Status {

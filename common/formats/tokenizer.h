@@ -17,12 +17,18 @@ namespace weft {
 
 struct TokenizerSettings;
 
+/// Ids of one sequence and the text each belongs to: 0, of a pair's second 1.
+struct TypedIds {
+  std::vector<int32_t> ids;
+  std::vector<int32_t> types;
+};
+
 class Tokenizer {
  public:
   /// Reads a model folder. tokenizer.json wins over tokenizer.model (sentencepiece).
   [[nodiscard]] static Result<std::unique_ptr<Tokenizer>> Load(const std::filesystem::path& folder);
-  /// The same for a model of `model_vocab_size` embeddings: kInvalidArgument where the tokenizer has
-  /// ids beyond them, for then it is another model's.
+  /// The same for a model of `model_vocab_size` embeddings: kInvalidArgument where the tokenizer
+  /// has ids beyond them, for then it is another model's.
   [[nodiscard]] static Result<std::unique_ptr<Tokenizer>> LoadFor(
       const std::filesystem::path& folder, int64_t model_vocab_size);
 
@@ -34,6 +40,11 @@ class Tokenizer {
   /// `special` applies the post-processor (begin of text and so on). Bytes that are not UTF-8 count
   /// as U+FFFD.
   [[nodiscard]] virtual std::vector<int32_t> Encode(std::string_view text, bool special) const = 0;
+
+  /// The ids of two texts (each encoded without special tokens) as one sequence with the special
+  /// tokens that belong there. kInvalidArgument: the tokenizer's files have no template for pairs.
+  [[nodiscard]] virtual Result<TypedIds> JoinPair(std::span<const int32_t> first,
+                                                  std::span<const int32_t> second) const;
 
   /// The text of `ids`: valid UTF-8, bytes that form no character as U+FFFD. Ids outside the
   /// vocabulary are left out.

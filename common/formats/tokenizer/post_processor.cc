@@ -14,13 +14,21 @@ Result<int32_t> ReadTokenAndId(const JsonView& json) {
   return items[1].Count(limits::kTokenIdMax);
 }
 
-// RobertaProcessing and BertProcessing: cls … sep.
-Result<PostProcessor> ReadClsSep(const JsonView& json) {
+// RobertaProcessing: cls … sep, cls … sep sep … sep. BertProcessing: cls … sep … sep, whose second
+// text has a type of its own.
+Result<PostProcessor> ReadClsSep(const JsonView& json, bool is_bert) {
   WEFT_TRY_ASSIGN(const JsonView cls, json.At("cls"));
   WEFT_TRY_ASSIGN(const JsonView sep, json.At("sep"));
   WEFT_TRY_ASSIGN(const int32_t before, ReadTokenAndId(cls));
   WEFT_TRY_ASSIGN(const int32_t after, ReadTokenAndId(sep));
-  return PostProcessor{.before = {before}, .after = {after}};
+  using Source = PairPiece::Source;
+  PostProcessor out{.before = {before}, .after = {after}};
+  const int32_t second = is_bert ? 1 : 0;
+  out.pair = {{Source::kIds, {before}, 0}, {Source::kFirst, {}, 0}, {Source::kIds, {after}, 0}};
+  if (!is_bert) out.pair.push_back({Source::kIds, {after}, 0});
+  out.pair.push_back({Source::kSecond, {}, second});
+  out.pair.push_back({Source::kIds, {after}, second});
+  return out;
 }
 
 // The ids that a template's special token stands for.
@@ -34,6 +42,38 @@ Status AppendSpecial(const JsonView& json, const std::string& name, std::vector<
     ids.push_back(id);
   }
   return OkStatus();
+}
+
+Result<int32_t> TypeOf(const JsonView& json) {
+  const auto member = json.Find("type_id");
+  return member ? member->Count(1) : 0;
+}
+
+Result<std::vector<PairPiece>> ReadPairTemplate(const JsonView& json, const JsonView& pair) {
+  WEFT_TRY_ASSIGN(const std::vector<JsonView> items, pair.Items());
+  std::vector<PairPiece> pieces;
+  int texts[2] = {0, 0};
+  for (const JsonView& item : items) {
+    PairPiece piece;
+    if (const auto special = item.Find("SpecialToken")) {
+      WEFT_TRY_ASSIGN(const JsonView member, special->At("id"));
+      WEFT_TRY_ASSIGN(const std::string name, member.String());
+      WEFT_TRY(AppendSpecial(json, name, piece.ids));
+      WEFT_TRY_ASSIGN(piece.type, TypeOf(*special));
+    } else if (const auto sequence = item.Find("Sequence")) {
+      WEFT_TRY_ASSIGN(const std::string id, sequence->StringOr("id", "A"));
+      if (id != "A" && id != "B") return sequence->Error("wanted text A or B");
+      ++texts[id == "B"];
+      piece.source = id == "A" ? PairPiece::Source::kFirst : PairPiece::Source::kSecond;
+      WEFT_TRY_ASSIGN(piece.type, TypeOf(*sequence));
+    } else {
+      return item.Error("wanted SpecialToken or Sequence");
+    }
+    pieces.push_back(std::move(piece));
+  }
+  if (texts[0] == 1 && texts[1] == 1) return pieces;
+  return pair.Error(
+      Str("the texts stand in it ", texts[0], " and ", texts[1], " times, wanted once each"));
 }
 
 Result<PostProcessor> ReadTemplate(const JsonView& json) {
@@ -57,6 +97,9 @@ Result<PostProcessor> ReadTemplate(const JsonView& json) {
   if (sequences != 1) {
     return single.Error(Str("the text stands in it ", sequences, " times, wanted once"));
   }
+  if (const auto pair = json.Find("pair")) {
+    WEFT_TRY_ASSIGN(out.pair, ReadPairTemplate(json, *pair));
+  }
   return out;
 }
 
@@ -69,6 +112,7 @@ Result<PostProcessor> ReadSequence(const JsonView& json, int depth) {
     WEFT_TRY_ASSIGN(const PostProcessor part, ReadPostProcessor(item, depth + 1));
     out.before.insert(out.before.begin(), part.before.begin(), part.before.end());
     out.after.insert(out.after.end(), part.after.begin(), part.after.end());
+    if (!part.pair.empty()) out.pair = part.pair;  // only one of them knows pairs
   }
   return out;
 }
@@ -80,7 +124,8 @@ Result<PostProcessor> ReadPostProcessor(const JsonView& json, int depth) {
   WEFT_TRY_ASSIGN(const std::string type, member.String());
   if (type == "Sequence") return ReadSequence(json, depth);
   if (type == "TemplateProcessing") return ReadTemplate(json);
-  if (type == "RobertaProcessing" || type == "BertProcessing") return ReadClsSep(json);
+  if (type == "RobertaProcessing") return ReadClsSep(json, false);
+  if (type == "BertProcessing") return ReadClsSep(json, true);
   if (type == "ByteLevel") return PostProcessor{};  // it only moves offsets, which we do not keep
   return member.Error(Str("unknown post-processor \"", type,
                           "\"; known are Sequence, TemplateProcessing, RobertaProcessing, "

@@ -1,6 +1,6 @@
 #pragma once
-// PostProcessor: the "post_processor" of tokenizer.json, as far as it changes the ids of one
-// sequence: what stands before and after them. Constant; any thread.
+// PostProcessor: the "post_processor" of tokenizer.json, as far as it changes ids: what stands
+// before and after those of one text, and how two texts become one sequence. Constant; any thread.
 
 #include <cstdint>
 #include <vector>
@@ -9,9 +9,18 @@
 
 namespace weft {
 
+/// A stretch of a pair of texts: one of the two, or ids of its own.
+struct PairPiece {
+  enum class Source { kFirst, kSecond, kIds };
+  Source source = Source::kIds;
+  std::vector<int32_t> ids;  // kIds
+  int32_t type = 0;          // of the text: 0 or 1
+};
+
 struct PostProcessor {
   std::vector<int32_t> before;
   std::vector<int32_t> after;
+  std::vector<PairPiece> pair;  // empty: the file says nothing of pairs
 };
 
 /// Unknown types are errors that name them. `depth` counts nested Sequences.

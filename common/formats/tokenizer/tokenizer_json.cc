@@ -43,6 +43,20 @@ class JsonTokenizer final : public Tokenizer {
     return ids;
   }
 
+  [[nodiscard]] Result<TypedIds> JoinPair(std::span<const int32_t> first,
+                                          std::span<const int32_t> second) const override {
+    if (parts_.post_processor.pair.empty()) return Tokenizer::JoinPair(first, second);
+    TypedIds out;
+    for (const PairPiece& piece : parts_.post_processor.pair) {
+      const std::span<const int32_t> ids = piece.source == PairPiece::Source::kFirst    ? first
+                                           : piece.source == PairPiece::Source::kSecond ? second
+                                                                                        : piece.ids;
+      out.ids.insert(out.ids.end(), ids.begin(), ids.end());
+      out.types.resize(out.ids.size(), piece.type);
+    }
+    return out;
+  }
+
   [[nodiscard]] std::string Decode(std::span<const int32_t> ids, bool skip_special) const override {
     std::vector<std::string> pieces;
     pieces.reserve(ids.size());
@@ -168,10 +182,11 @@ Result<std::unique_ptr<Tokenizer>> ReadTokenizerJson(std::string_view text,
   WEFT_TRY_ASSIGN(std::vector<AddedToken> added,
                   ReadAdded(root, settings, parts.model->vocabulary()));
   parts.added = AddedTokens(std::move(added), parts.normalizer.get());
-  const std::vector<int32_t> before = parts.post_processor.before;
-  const std::vector<int32_t> after = parts.post_processor.after;
+  std::vector<std::vector<int32_t>> added_ids = {parts.post_processor.before,
+                                                 parts.post_processor.after};
+  for (const PairPiece& piece : parts.post_processor.pair) added_ids.push_back(piece.ids);
   auto tokenizer = std::make_unique<JsonTokenizer>(std::move(parts));
-  for (const auto& ids : {before, after}) {
+  for (const auto& ids : added_ids) {
     for (const int32_t id : ids) {
       if (!tokenizer->IdToToken(id).empty()) continue;
       return root.Error(

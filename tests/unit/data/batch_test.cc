@@ -39,6 +39,20 @@ TEST(BatchTest, PaddingFillsUpToTheLongestAndLabelsNothing) {
   EXPECT_EQ(Values(batch.labels_L), (std::vector<int64_t>{9, 6, 7}));
 }
 
+TEST(BatchTest, ARowsClassStandsAtItsFirstTokenAndNothingIsPadded) {
+  const TokenRow a{.ids = {5, 6, 7}, .labels = {}, .row_class = 2};
+  const TokenRow b{.ids = {8, 9}, .labels = {}, .row_class = 0, .types = {0, 1}};
+  const std::vector<const TokenRow*> rows = {&a, &b};
+  const PackedBatch batch = Pack(rows, {.pad = true});
+  EXPECT_EQ(Values(batch.ids_N), (std::vector<int64_t>{5, 6, 7, 8, 9}));
+  EXPECT_EQ(Values(batch.label_at_L), (std::vector<int64_t>{0, 3}));
+  EXPECT_EQ(Values(batch.labels_L), (std::vector<int64_t>{2, 0}));
+  EXPECT_EQ(Values(batch.types_N), (std::vector<int64_t>{0, 0, 0, 0, 1}));
+  const std::vector<const TokenRow*> single = {&a};
+  EXPECT_FALSE(Pack(single, {}).types_N.defined());
+  EXPECT_EQ(a.num_labels(), 1);
+}
+
 TEST(BatchTest, MicroBatchesCoverTheBatchInOrder) {
   const TokenRow row = MakeRow({1, 2}, {kNoLabel, 2});
   const std::vector<const TokenRow*> rows(7, &row);

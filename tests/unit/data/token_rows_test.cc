@@ -213,5 +213,106 @@ TEST_F(FixedBatchesTest, WrongLinesAreNamed) {
   EXPECT_FALSE(Read("\n").ok());
 }
 
+// A tokenizer in BERT's layout: one letter a token, [CLS] and [SEP] around texts.
+class ClassRowsTest : public TokenRowsTest {
+ protected:
+  void SetUp() override {
+    std::string vocab = R"("[UNK]": 0, "[CLS]": 1, "[SEP]": 2)";
+    for (char letter = 'a'; letter <= 'f'; ++letter) {
+      vocab += std::string(", \"") + letter + "\": " + std::to_string(letter - 'a' + 3);
+    }
+    folder_.Write("tokenizer.json", R"({"model": {"type": "WordPiece", "vocab": {)" + vocab + R"(}},
+       "pre_tokenizer": {"type": "BertPreTokenizer"},
+       "post_processor": {"type": "BertProcessing", "cls": ["[CLS]", 1], "sep": ["[SEP]", 2]}})");
+    Result<std::unique_ptr<Tokenizer>> loaded = Tokenizer::Load(folder_.path());
+    ASSERT_TRUE(loaded.ok()) << loaded.status();
+    tokenizer_ = std::move(loaded).value();
+    options_.max_len = 100;
+    options_.labels = {"bad", "good"};
+  }
+
+  testing::TempFolder folder_;
+};
+
+using Ids = std::vector<int32_t>;
+
+TEST_F(ClassRowsTest, ATextHasItsSpecialTokensAndItsClassAndNeedsNoEos) {
+  const Result<TokenRows> tokens =
+      Tokens({R"({"text":"a b","label":"good"})", R"({"text":"c","label":0})",
+              R"({"text":"","label":"1"})"});
+  ASSERT_TRUE(tokens.ok()) << tokens.status();
+  EXPECT_EQ(tokens->rows[0].ids, (Ids{1, 3, 4, 2}));
+  EXPECT_TRUE(tokens->rows[0].labels.empty());
+  EXPECT_TRUE(tokens->rows[0].types.empty());
+  EXPECT_EQ(tokens->rows[0].row_class, 1);
+  EXPECT_EQ(tokens->rows[0].num_labels(), 1);
+  EXPECT_EQ(tokens->rows[1].row_class, 0) << "a number stands for the name of that number";
+  EXPECT_EQ(tokens->rows[2].ids, (Ids{1, 2}));
+  EXPECT_EQ(tokens->summary.label_tokens, 3u);
+}
+
+TEST_F(ClassRowsTest, ALongTextLosesItsEndAndKeepsWhatStandsBehindIt) {
+  options_.max_len = 5;
+  const std::string line = R"({"text":"a b c d e f","label":1})";
+  Result<TokenRows> tokens = Tokens({line});
+  ASSERT_TRUE(tokens.ok()) << tokens.status();
+  EXPECT_EQ(tokens->rows[0].ids, (Ids{1, 3, 4, 5, 2}));
+  EXPECT_EQ(tokens->summary.rows_cut, 1u);
+  options_.long_rows = "drop";
+  tokens = Tokens({line, R"({"text":"a","label":1})"});
+  ASSERT_TRUE(tokens.ok()) << tokens.status();
+  EXPECT_EQ(tokens->summary.rows_dropped, 1u);
+  EXPECT_EQ(tokens->summary.rows_cut, 0u);
+}
+
+TEST_F(ClassRowsTest, PairsAreToldApartAndTheLongerIsCutFirst) {
+  const std::string line = R"({"text":"a b c d","text_pair":"e f","label":1})";
+  Result<TokenRows> tokens = Tokens({line});
+  ASSERT_TRUE(tokens.ok()) << tokens.status();
+  EXPECT_EQ(tokens->rows[0].ids, (Ids{1, 3, 4, 5, 6, 2, 7, 8, 2}));
+  EXPECT_EQ(tokens->rows[0].types, (Ids{0, 0, 0, 0, 0, 0, 1, 1, 1}));
+  options_.max_len = 6;
+  tokens = Tokens({line});
+  ASSERT_TRUE(tokens.ok()) << tokens.status();
+  EXPECT_EQ(tokens->rows[0].ids, (Ids{1, 3, 4, 2, 7, 2}));
+  EXPECT_EQ(tokens->rows[0].types, (Ids{0, 0, 0, 0, 1, 1}));
+  EXPECT_EQ(tokens->summary.rows_cut, 1u);
+}
+
+TEST_F(ClassRowsTest, WhatHasNoKnownClassIsNamed) {
+  const auto error = [&](const std::string& line) {
+    const std::vector<Row> rows = {Parse(line)};
+    const Status checked = CheckRows(rows, *tokenizer_, options_);
+    EXPECT_EQ(checked.code(), Code::kInvalidArgument);
+    EXPECT_EQ(Tokens({line}).status().message(), checked.message());
+    return checked.message();
+  };
+  EXPECT_NE(error(R"({"text":"a","label":"ugly"})").find("line 1: label \"ugly\" is none of the 2"),
+            std::string::npos);
+  EXPECT_NE(error(R"({"text":"a","label":2})").find("\"2\""), std::string::npos);
+  EXPECT_NE(error(R"({"text":"a"})").find("no class to learn"), std::string::npos);
+  EXPECT_NE(error(R"({"prompt":"a","completion":"b","label":1})").find("no class"),
+            std::string::npos);
+}
+
+TEST_F(ClassRowsTest, ClassesAreCountedOrNamedByTheRows) {
+  const auto labels = [](const std::vector<std::string>& lines) {
+    std::vector<Row> rows;
+    for (const std::string& line : lines) rows.push_back(Parse(line));
+    return LabelsOf(rows);
+  };
+  const auto numbers = labels({R"({"text":"a","label":0})", R"({"text":"a","label":"3"})"});
+  ASSERT_TRUE(numbers.ok()) << numbers.status();
+  EXPECT_EQ(*numbers, (std::vector<std::string>{"0", "1", "2", "3"}));
+  const auto names = labels({R"({"text":"a","label":"no"})", R"({"text":"a","label":"maybe"})",
+                             R"({"text":"a","label":"no"})"});
+  ASSERT_TRUE(names.ok()) << names.status();
+  EXPECT_EQ(*names, (std::vector<std::string>{"maybe", "no"}));
+  EXPECT_NE(labels({R"({"text":"a","label":"x"})"}).status().message().find("all the same"),
+            std::string::npos);
+  EXPECT_NE(labels({R"({"text":"a","label":99999})"}).status().message().find("more than 1024"),
+            std::string::npos);
+}
+
 }  // namespace
 }  // namespace weft

@@ -50,6 +50,24 @@ TEST(JsonlRowsTest, EachShapeStandsForItsText) {
   ExpectText("{\"prompt\":\"\",\"completion\":\"\\u00fc\\n\"}", "\n", "ü\n");
 }
 
+TEST(JsonlRowsTest, AMultipleChoiceRowStandsForItsRightAnswer) {
+  const Row by_number = Good(R"({"prompt":"p","choices":["a","b"],"answer":1})");
+  EXPECT_EQ(by_number.kind, RowKind::kPrompt);
+  EXPECT_THAT(by_number.choices, ElementsAre("a", "b"));
+  ExpectText(R"({"prompt":"p","choices":["a","b"],"answer":1})", "p\n", "b");
+  ExpectText(R"({"prompt":"p","choices":["a","b"],"answer":"a"})", "p\n", "a");
+  ExpectText(R"({"input":"i","output":"o"})", "i\n", "o");
+  ExpectText(R"({"input":"i","output":"o","text":"t"})", "", "t");
+  for (const char* answer : {"2", "-1", "1.0", "\"c\"", "true"}) {
+    EXPECT_THAT(Error(std::string(R"({"prompt":"p","choices":["a","b"],"answer":)") + answer + "}"),
+                HasSubstr("field answer: wanted one of the 2 choices"));
+  }
+  for (const char* choices : {R"(["a"])", R"(["a",1])", R"("ab")", R"({"a":"b"})"}) {
+    EXPECT_THAT(Error(std::string(R"({"prompt":"p","answer":0,"choices":)") + choices + "}"),
+                HasSubstr("field choices: wanted a list of 2 to 1024 strings"));
+  }
+}
+
 TEST(JsonlRowsTest, TheFirstShapeWhoseFieldsAreThereDecides) {
   EXPECT_EQ(Good(R"({"text":"t","prompt":"p","completion":"c"})").kind, RowKind::kPrompt);
   EXPECT_EQ(Good(R"({"text":"t","prompt":"p"})").kind, RowKind::kText);

@@ -296,6 +296,48 @@ TEST(WordPieceTest, WhatItNeedsIsAskedFor) {
   EXPECT_NE(error(model).find("max_input_chars_per_word"), std::string::npos);
 }
 
+TEST(PostProcessorTest, PairsHaveATemplateOfTheirOwn) {
+  const auto pair = [](const Json& json) {
+    const JsonDocument document = Parsed(json);
+    auto read = ReadPostProcessor(document.root());
+    EXPECT_TRUE(read.ok()) << read.status();
+    std::string text;  // "7:0 A:0 …"
+    for (const PairPiece& piece : read->pair) {
+      if (!text.empty()) text += ' ';
+      if (piece.source == PairPiece::Source::kFirst) text += 'A';
+      if (piece.source == PairPiece::Source::kSecond) text += 'B';
+      for (const int32_t id : piece.ids) text += std::to_string(id);
+      text += ':' + std::to_string(piece.type);
+    }
+    return text;
+  };
+  const Json wrap = {{"cls", {"[CLS]", 7}}, {"sep", {"[SEP]", 8}}};
+  Json bert = wrap, roberta = wrap;
+  bert["type"] = "BertProcessing";
+  roberta["type"] = "RobertaProcessing";
+  EXPECT_EQ(pair(bert), "7:0 A:0 8:0 B:1 8:1");
+  EXPECT_EQ(pair(roberta), "7:0 A:0 8:0 8:0 B:0 8:0");
+  EXPECT_EQ(pair({{"type", "ByteLevel"}}), "");
+  const auto special = [](int type) {
+    return Json{{"SpecialToken", {{"id", "s"}, {"type_id", type}}}};
+  };
+  const auto text = [](const char* id, int type) {
+    return Json{{"Sequence", {{"id", id}, {"type_id", type}}}};
+  };
+  Json written = {{"type", "TemplateProcessing"},
+                  {"single", {text("A", 0)}},
+                  {"pair", {text("B", 1), special(0), text("A", 0)}},
+                  {"special_tokens", {{"s", {{"id", "s"}, {"ids", {9}}, {"tokens", {"s"}}}}}}};
+  EXPECT_EQ(pair(written), "B:1 9:0 A:0");
+  for (const Json& broken :
+       {Json{text("A", 0), text("A", 0)}, Json{text("A", 0)}, Json{text("A", 0), text("C", 0)},
+        Json{text("A", 0), text("B", 2)}, Json{text("A", 0), text("B", -1)}}) {
+    written["pair"] = broken;
+    const JsonDocument document = Parsed(written);
+    EXPECT_EQ(ReadPostProcessor(document.root()).status().code(), Code::kInvalidArgument) << broken;
+  }
+}
+
 TEST(BpeTest, WhatTheVocabularyLacksIsBytesOrUnknownOrDropped) {
   Json model = {{"type", "BPE"},
                 {"vocab", {{"<unk>", 0}, {"a", 1}, {"<0xC3>", 2}, {"<0xA9>", 3}}},

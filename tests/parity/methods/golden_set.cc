@@ -132,7 +132,7 @@ std::vector<int64_t> GoldenSet::Integers(const std::string& name) {
 
 double GoldenSet::Number(const std::string& name) {
   const at::Tensor tensor = Doubles(name);
-  if (tensor.numel() != 1) {
+  if (tensor.numel() != 1 || tensor.dim() > 1) {
     throw GoldenError(Where(Str(name, " is ", Text(tensor.sizes()), ", wanted one number")));
   }
   return tensor.item<double>();

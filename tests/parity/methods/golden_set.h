@@ -55,7 +55,7 @@ class GoldenSet {
   /// A vector of integers, or of float64 (any integer or floating dtype that holds them exactly).
   [[nodiscard]] std::vector<int64_t> Integers(const std::string& name);
   [[nodiscard]] std::vector<double> Numbers(const std::string& name);
-  /// The only element.
+  /// The only element of a tensor [1] or [].
   [[nodiscard]] int64_t Integer(const std::string& name);
   [[nodiscard]] double Number(const std::string& name);
 

@@ -1,19 +1,20 @@
-// `weft bench train`: LoRA steps on the rows of a file in file order, timed; the same rows, loss
-// and optimiser settings as a transformers + PEFT script (bench/README.md), so that the two
-// compare.
+// `weft bench train`: steps of an adapter on the rows of a file in file order, timed; the same
+// rows, loss and optimiser settings as a transformers + PEFT script (bench/README.md), so that the
+// two compare.
 
 #include <algorithm>
 #include <chrono>
 #include <iostream>
 #include <memory>
 
-#include <ATen/ops/_fused_adamw.h>
 #include <nlohmann/json.hpp>
 #include <sys/resource.h>
 
+#include "cli/method_options.h"
 #include "cli/model_options.h"
 #include "cli/set_up.h"
 #include "cli/whole_number.h"
+#include "client/optimizer.h"
 #include "common/base/limits.h"
 #include "common/data/batch.h"
 #include "common/data/token_rows.h"
@@ -27,6 +28,8 @@ namespace {
 struct BenchOptions {
   ModelOptions model;
   std::string data;
+  std::string method = "lora";
+  std::vector<std::string> method_options;
   int64_t rank = 8;
   int64_t batch = 8;
   int64_t max_len = 256;
@@ -35,78 +38,80 @@ struct BenchOptions {
   bool json = false;
 };
 
-// AdamW with transformers' defaults, all tensors in one call.
-class FusedAdamW {
- public:
-  explicit FusedAdamW(std::vector<at::Tensor> parameters) : parameters_(std::move(parameters)) {
-    for (const at::Tensor& parameter : parameters_) {
-      first_.push_back(at::zeros_like(parameter));
-      second_.push_back(at::zeros_like(parameter));
-      steps_.push_back(at::zeros({}, at::TensorOptions(at::kFloat).device(parameter.device())));
-    }
-  }
-
-  void Step() {
-    const at::NoGradGuard no_grad;
-    std::vector<at::Tensor> gradients;
-    for (size_t i = 0; i < parameters_.size(); ++i) {
-      gradients.push_back(parameters_[i].grad());
-      steps_[i].add_(1);
-    }
-    at::_fused_adamw_(parameters_, gradients, first_, second_, {}, steps_, /*lr=*/1e-4,
-                      /*beta1=*/0.9, /*beta2=*/0.999, /*weight_decay=*/0.01, /*eps=*/1e-8,
-                      /*amsgrad=*/false, /*maximize=*/false);
-    for (at::Tensor& parameter : parameters_) parameter.mutable_grad() = at::Tensor();
-  }
-
- private:
-  std::vector<at::Tensor> parameters_, first_, second_, steps_;
-};
-
 struct Report {
   std::vector<double> seconds;
   std::vector<double> losses;
   int64_t tokens = 0;  // of the timed steps
   int64_t labels = 0;
+  int64_t parameters = 0;
 };
 
-Result<AdapterState> FreshAdapter(const Model& model, int64_t rank) {
-  AdapterSpec spec;
-  spec.rank = rank;
-  spec.alpha = 2.0 * static_cast<double>(rank);
-  spec.target_modules = {"all-linear"};
-  WEFT_TRY_ASSIGN(const std::vector<LinearSite> sites, MatchSites(spec, model.sites()));
-  (void)CapRanks(spec, sites);
-  WEFT_TRY_ASSIGN(const Adapter* method, FindAdapter(spec.method));
-  WEFT_TRY_ASSIGN(AdapterState state, method->Init(spec, sites, /*seed=*/0));
-  state = CloneTo(state, model.device(), at::kFloat);
-  for (SiteState& site : state.sites) {
-    for (NamedTensor& tensor : site.tensors) tensor.value.requires_grad_(true);
+// One adapter in training, as client/trainer.cc trains it.
+class Training {
+ public:
+  Training(const Model& model, const BenchOptions& options) : model_(model), options_(options) {
+    // transformers' AdamW defaults.
+    training_.lr = 1e-4;
+    training_.weight_decay = 0.01;
   }
-  return state;
-}
 
-Result<double> Step(const Model& model, const AdapterState& adapter, const PackedBatch& batch,
-                    const BenchOptions& options, FusedAdamW& optimiser) {
-  WEFT_TRY_ASSIGN(std::vector<Factors> factors, FactorsFor(model, adapter));
-  const AdapterBinding binding = {std::move(factors)};
-  at::Tensor loss =
-      model.LossSum(batch, binding,
-                    {.gradient_checkpointing = options.checkpointing, .training = true}) /
-      static_cast<double>(batch.labels_L.size(0));
-  loss.backward();
-  optimiser.Step();
-  return loss.item<double>();
-}
+  Status Begin() {
+    AdapterSpec spec;
+    spec.method = options_.method;
+    spec.rank = options_.rank;
+    spec.alpha = 2.0 * static_cast<double>(options_.rank);
+    spec.target_modules = {"all-linear"};
+    WEFT_TRY(AddOptions(options_.method_options, spec));
+    WEFT_TRY_ASSIGN(const std::vector<LinearSite> sites, MatchSites(spec, model_.sites()));
+    (void)CapRanks(spec, sites);
+    WEFT_TRY_ASSIGN(method_, FindAdapter(spec.method));
+    WEFT_TRY(method_->CheckSpec(spec));
+    WEFT_TRY_ASSIGN(const AdapterState fresh,
+                    method_->Init(method_->ForRound(spec, /*seed=*/0, /*round=*/1), sites, 0));
+    WEFT_TRY_ASSIGN(adapter_, Flatten(fresh, model_.device()));
+    optimizer_.emplace(training_, adapter_.parameters);
+    prepared_ = method_->Prepare(adapter_.state, model_.device());
+    rule_ = method_->NewStepRule(adapter_.state, {.total_steps = options_.steps + 1});
+    return OkStatus();
+  }
+
+  Result<double> Step(const PackedBatch& batch) {
+    adapter_.parameters.ZeroGradients();
+    WEFT_TRY_ASSIGN(std::vector<Factors> factors,
+                    FactorsFor(model_, adapter_.state, prepared_.get()));
+    const AdapterBinding binding = {std::move(factors)};
+    at::Tensor loss =
+        model_.LossSum(batch, binding,
+                       {.gradient_checkpointing = options_.checkpointing, .training = true}) /
+        static_cast<double>(batch.labels_L.size(0));
+    loss.backward();
+    const at::Tensor penalty = method_->Penalty(adapter_.state);
+    if (penalty.defined()) penalty.backward();
+    const at::NoGradGuard no_grad;
+    if (rule_ != nullptr) rule_->BeforeStep(adapter_.state);
+    optimizer_->Step(training_.lr);
+    if (rule_ != nullptr) rule_->AfterStep(adapter_.state);
+    return loss.item<double>();
+  }
+
+  [[nodiscard]] int64_t NumParameters() const { return adapter_.parameters.NumElements(); }
+
+ private:
+  const Model& model_;
+  const BenchOptions& options_;
+  LocalTraining training_;
+  const Adapter* method_ = nullptr;
+  FlatAdapter adapter_;
+  std::optional<AdamW> optimizer_;
+  std::shared_ptr<const Prepared> prepared_;
+  std::unique_ptr<StepRule> rule_;
+};
 
 Result<Report> Measure(const Model& model, const TokenRows& rows, const BenchOptions& options) {
-  WEFT_TRY_ASSIGN(const AdapterState adapter, FreshAdapter(model, options.rank));
-  std::vector<at::Tensor> parameters;
-  for (const SiteState& site : adapter.sites) {
-    for (const NamedTensor& tensor : site.tensors) parameters.push_back(tensor.value);
-  }
-  FusedAdamW optimiser(parameters);
+  Training training(model, options);
+  WEFT_TRY(training.Begin());
   Report report;
+  report.parameters = training.NumParameters();
   for (int64_t step = 0; step <= options.steps; ++step) {
     std::vector<const TokenRow*> chosen;
     for (int64_t i = step * options.batch; i < (step + 1) * options.batch; ++i) {
@@ -114,7 +119,7 @@ Result<Report> Measure(const Model& model, const TokenRows& rows, const BenchOpt
     }
     const PackedBatch batch = Pack(chosen, {.device = model.device()});
     const auto begin = std::chrono::steady_clock::now();
-    WEFT_TRY_ASSIGN(const double loss, Step(model, adapter, batch, options, optimiser));
+    WEFT_TRY_ASSIGN(const double loss, training.Step(batch));
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
     report.losses.push_back(loss);
     if (step == 0) continue;  // the first one also warms caches
@@ -142,7 +147,9 @@ void Print(const BenchOptions& options, const Report& report) {
   const nlohmann::json figures = {
       {"what", "weft"},
       {"dtype", options.model.dtype},
+      {"method", options.method},
       {"rank", options.rank},
+      {"parameters", report.parameters},
       {"batch", options.batch},
       {"s_per_step", median},
       {"tokens_per_s", static_cast<double>(report.tokens) / total},
@@ -188,6 +195,7 @@ Action SetUpBenchTrain(CLI::App& app) {
   const auto options = std::make_shared<BenchOptions>();
   AddModelOptions(app, options->model, false);
   app.add_option("--data", options->data, "JSONL file, rows taken in order")->required();
+  AddMethodOptions(app, options->method, options->method_options);
   const auto number = [&](const char* name, int64_t& value, int64_t most, const char* help) {
     app.add_option(name, value, help)->check(WholeNumber(int64_t{1}, most))->capture_default_str();
   };

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "common/base/check.h"
-#include "common/model/cpu_vector.h"
+#include "common/tensor/cpu_vector.h"
 
 namespace weft::cpu {
 namespace {

@@ -1,5 +1,7 @@
 #include "common/formats/tokenizer.h"
 
+#include <utility>
+
 #include "common/base/bytes.h"
 #include "common/base/limits.h"
 #include "common/base/str.h"
@@ -12,20 +14,23 @@ namespace weft {
 namespace {
 
 // The file that holds the vocabulary, and what it is.
+enum class FileKind { kJson, kSentencePiece, kText };
 struct VocabularyFile {
   std::string bytes;
-  bool is_json;
+  FileKind kind;
 };
 
 Result<VocabularyFile> ReadVocabularyFile(const std::filesystem::path& folder) {
-  for (const bool is_json : {true, false}) {
-    Result<std::string> bytes =
-        ReadFile(folder / (is_json ? "tokenizer.json" : "tokenizer.model"), limits::kJsonBytesMax);
-    if (bytes.ok()) return VocabularyFile{std::move(bytes).value(), is_json};
+  for (const auto& [name, kind] : {std::pair("tokenizer.json", FileKind::kJson),
+                                   std::pair("tokenizer.model", FileKind::kSentencePiece),
+                                   std::pair("vocab.txt", FileKind::kText)}) {
+    Result<std::string> bytes = ReadFile(folder / name, limits::kJsonBytesMax);
+    if (bytes.ok()) return VocabularyFile{std::move(bytes).value(), kind};
     if (bytes.status().code() != Code::kNotFound) return bytes.status();
   }
   return NotFound(
-      "no tokenizer.json and no tokenizer.model here; name a model folder that holds one of them");
+      "no tokenizer.json, tokenizer.model or vocab.txt here; name a model folder that holds one of "
+      "them");
 }
 
 // SHA-256 of everything that decides ids. Lengths stand before texts, so that no two settings run
@@ -43,7 +48,8 @@ std::string FingerprintOf(const VocabularyFile& file, const TokenizerSettings& s
             token.normalized));
   }
   for (const std::string& token : settings.special_tokens) add(token);
-  if (!file.is_json) {
+  if (file.kind == FileKind::kText) add(Str("lower case ", settings.do_lower_case));
+  if (file.kind == FileKind::kSentencePiece) {
     add(Str(settings.add_bos, settings.add_eos));
     add(settings.bos_token.value_or(""));
     add(settings.eos_token.value_or(""));
@@ -59,9 +65,10 @@ Result<std::unique_ptr<Tokenizer>> Tokenizer::Load(const std::filesystem::path& 
   if (!settings.ok()) return settings.status().Within(where);
   Result<VocabularyFile> file = ReadVocabularyFile(folder);
   if (!file.ok()) return file.status().Within(where);
-  Result<std::unique_ptr<Tokenizer>> tokenizer = file->is_json
-                                                     ? ReadTokenizerJson(file->bytes, *settings)
-                                                     : ReadSentencePiece(file->bytes, *settings);
+  const auto read = file->kind == FileKind::kJson            ? ReadTokenizerJson
+                    : file->kind == FileKind::kSentencePiece ? ReadSentencePiece
+                                                             : ReadVocabularyText;
+  Result<std::unique_ptr<Tokenizer>> tokenizer = read(file->bytes, *settings);
   if (!tokenizer.ok()) return tokenizer.status().Within(where);
   Status finished = (*tokenizer)->Finish(*settings);
   if (!finished.ok()) return finished.Within(where);

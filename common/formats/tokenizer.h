@@ -25,7 +25,8 @@ struct TypedIds {
 
 class Tokenizer {
  public:
-  /// Reads a model folder. tokenizer.json wins over tokenizer.model (sentencepiece).
+  /// Reads a model folder. tokenizer.json wins over tokenizer.model (sentencepiece), and that over
+  /// vocab.txt (BERT's).
   [[nodiscard]] static Result<std::unique_ptr<Tokenizer>> Load(const std::filesystem::path& folder);
   /// The same for a model of `model_vocab_size` embeddings: kInvalidArgument where the tokenizer
   /// has ids beyond them, for then it is another model's.

@@ -98,6 +98,7 @@ Status ReadTokenizerConfig(const JsonView& json, TokenizerSettings& settings) {
   WEFT_TRY(ReadRoles(json, settings));
   WEFT_TRY_ASSIGN(settings.add_bos, json.BoolOr("add_bos_token", true));
   WEFT_TRY_ASSIGN(settings.add_eos, json.BoolOr("add_eos_token", false));
+  WEFT_TRY_ASSIGN(settings.do_lower_case, json.BoolOr("do_lower_case", true));
   WEFT_TRY_ASSIGN(settings.chat_template, ReadChatTemplate(json));
   return ReadAddedTokensDecoder(json, settings);
 }

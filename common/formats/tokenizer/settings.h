@@ -26,6 +26,7 @@ struct TokenizerSettings {
   std::vector<AddedToken> added;
   bool add_bos = true;  // for tokenizer.model only: tokenizer.json has a post-processor instead
   bool add_eos = false;
+  bool do_lower_case = true;  // for vocab.txt only: tokenizer.json has a normaliser
   std::optional<std::string> chat_template;  // Jinja
 };
 

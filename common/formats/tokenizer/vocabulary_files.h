@@ -1,5 +1,5 @@
 #pragma once
-// The two kinds of tokenizer files, each as a Tokenizer.
+// The kinds of tokenizer files, each as a Tokenizer.
 
 #include <memory>
 #include <string_view>
@@ -17,5 +17,10 @@ namespace weft {
 /// From the bytes of a sentencepiece tokenizer.model.
 [[nodiscard]] Result<std::unique_ptr<Tokenizer>> ReadSentencePiece(
     std::string_view bytes, const TokenizerSettings& settings);
+
+/// From a BERT folder's vocab.txt: one token a line, the line's number from 0 its id. Everything
+/// else is BERT's own: its normaliser (TokenizerSettings::do_lower_case), WordPiece, [CLS] … [SEP].
+[[nodiscard]] Result<std::unique_ptr<Tokenizer>> ReadVocabularyText(
+    std::string_view text, const TokenizerSettings& settings);
 
 }  // namespace weft

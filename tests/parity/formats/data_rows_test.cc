@@ -28,6 +28,7 @@ constexpr Expected kReadable[] = {
     {"e2e-nlg/valid.jsonl", RowKind::kContext, 4672},
     {"e2e-nlg/test.jsonl", RowKind::kContext, 3565},
     {"gpteacher/roleplay.jsonl", RowKind::kAlpaca, 1731},
+    {"mmlu-val/val.jsonl", RowKind::kInput, 1149},
     {"gpteacher/codegen.jsonl", RowKind::kAlpaca, 4082},
     {"gpteacher/toolformer.jsonl", RowKind::kAlpaca, 2157},
     {"identity/train.jsonl", RowKind::kAlpaca, 91},
@@ -74,7 +75,6 @@ TEST(DataRowsParityTest, OtherShapesAreRefusedAtTheirFirstLine) {
       {"dart/dev.jsonl", "got annotations, tripleset; wanted"},
       {"fedllm-bench-test/wildchat.jsonl", "got instruction, language; wanted"},
       {"known-facts/facts.jsonl", "prompt, relation_id, subject, target_new, template; wanted"},
-      {"mmlu-val/val.jsonl", "got input, output, subject; wanted"},
       {"sharegpt-toolcall/train.jsonl", "got conversations, tools; wanted"},
       {"webnlg2017-nc/dev.jsonl", "got category, texts, triples; wanted"}};
   for (const auto& [file, message] : others) {

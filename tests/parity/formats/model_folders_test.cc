@@ -74,10 +74,22 @@ TEST(ModelFoldersParityTest, FamiliesAreReadAsTransformersMeansThem) {
   EXPECT_TRUE(gpt2.tie_word_embeddings);
 }
 
+TEST(ModelFoldersParityTest, AnEncoderIsReadWithItsPositionsBehindThePaddings) {
+  WEFT_NEEDS_SHARED();
+  const fs::path folder = testing::SharedDir() / "models" / "roberta-minilm-l6";
+  const ModelConfig roberta = Config(folder);
+  EXPECT_EQ(roberta.position_offset, 1);
+  EXPECT_EQ(roberta.max_positions, 512);
+  EXPECT_EQ(roberta.token_types, 1);
+  const auto weights = SafetensorsFolder::Open(folder);
+  ASSERT_TRUE(weights.ok()) << weights.status();
+  EXPECT_EQ(CheckTensors(roberta, *weights, "dir"), OkStatus());
+}
+
 TEST(ModelFoldersParityTest, OtherKindsOfModelAreRefusedByName) {
   WEFT_NEEDS_SHARED();
-  const auto roberta = ReadModelConfig(testing::SharedDir() / "models" / "roberta-minilm-l6");
-  EXPECT_THAT(roberta.status().message(), HasSubstr("got RobertaForSequenceClassification"));
+  const auto vit = ReadModelConfig(testing::SharedDir() / "models" / "vit-small-dinov2");
+  EXPECT_THAT(vit.status().message(), HasSubstr("got ViTForImageClassification"));
 }
 
 // On a copy, since the hash is remembered beside the weights.

@@ -154,5 +154,24 @@ TEST_F(HostileTokenizerTest, DamagedFilesNeverEndTheProcess) {
   EXPECT_GT(refused, 10);
 }
 
+TEST_F(HostileTokenizerTest, AVocabularyTextIsBertsOrAnError) {
+  Write("vocab.txt", std::string("[UNK]\r\n[CLS]\r\n[SEP]\r\nship\r\n##s\r\nShip\r\n"));
+  const auto tokenizer = Load();
+  ASSERT_NE(tokenizer, nullptr);
+  EXPECT_EQ(tokenizer->Encode("Ships", true), (Ids{1, 3, 4, 2}));
+  const std::string folded = tokenizer->fingerprint();
+  Write("tokenizer_config.json", std::string(R"({"do_lower_case": false})"));
+  EXPECT_EQ(Load()->Encode("Ships", true), (Ids{1, 5, 4, 2}));
+  EXPECT_NE(Load()->fingerprint(), folded);
+  Write("vocab.txt", std::string("[UNK]\n[CLS]\nship\n"));
+  EXPECT_NE(LoadError().find("has no token [SEP]"), std::string::npos);
+  Write("vocab.txt", std::string("[CLS]\n[SEP]\n"));
+  EXPECT_NE(LoadError().find("[UNK]"), std::string::npos);
+  Write("vocab.txt", std::string("[UNK]\n[CLS]\n[SEP]\n\xFF\n"));
+  EXPECT_NE(LoadError().find("line 4 is not UTF-8"), std::string::npos);
+  Write("vocab.txt", std::string(""));
+  EXPECT_NE(LoadError().find("has no token"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace weft

@@ -72,7 +72,7 @@ Status CheckMethodSpec(const AdapterSpec& spec, std::initializer_list<std::strin
     WEFT_TRY(CheckAlpha(alpha, "alpha_pattern \"" + pattern + "\""));
   }
   for (const auto& [option, value] : spec.options) {
-    if (option == kExcludeRegexOption) continue;
+    if (option == kExcludeRegexOption || option == kBaseChangeOption) continue;
     const bool known = std::any_of(options.begin(), options.end(), [&](std::string_view name) {
       return option == FullName(spec, name);
     });

@@ -1,12 +1,12 @@
 #include "aggregator/update_admission.h"
 
-#include <algorithm>
 #include <cmath>
 
 #include "common/base/limits.h"
 #include "common/base/str.h"
 #include "common/codec/adapter_block.h"
 #include "common/codec/layout.h"
+#include "common/codec/packing.h"
 
 namespace weft {
 namespace {
@@ -23,10 +23,7 @@ Status CheckCount(std::string_view what, uint64_t count) {
 bool AllZero(const BlockSection& section) {
   for (const BlockSite& site : section.sites) {
     for (const BlockTensor& tensor : site.tensors) {
-      const ByteSpan bytes = tensor.bytes.span();
-      if (std::any_of(bytes.begin(), bytes.end(), [](std::byte b) { return b != std::byte{0}; })) {
-        return false;
-      }
+      if (!IsZero(tensor)) return false;
     }
   }
   return true;
@@ -52,7 +49,8 @@ Status CheckUpdateHeader(const ClientPlan& client, const UpdateHeader& header) {
 }
 
 Result<TensorBlock> ReadUpdate(const ClientPlan& client, const UpdateHeader& header,
-                               std::span<const LinearSite> sites, const Blob& payload) {
+                               std::span<const LinearSite> sites, const Blob& payload,
+                               std::span<const TensorLayout> dense) {
   WEFT_TRY(CheckUpdateHeader(client, header));
   const auto check = [&]() -> Result<TensorBlock> {
     if (payload.size() != header.payload_bytes) {
@@ -73,7 +71,7 @@ Result<TensorBlock> ReadUpdate(const ClientPlan& client, const UpdateHeader& hea
     }
     const BlockSection& section = block.sections[0];
     WEFT_TRY(CheckSameSpec(section.spec, client.adapter));
-    WEFT_TRY(CheckLayout(section, client.adapter, sites, codec->dtype()));
+    WEFT_TRY(CheckLayout(section, client.adapter, sites, codec->dtype(), dense));
     return block;
   };
   Result<TensorBlock> block = check();
@@ -82,9 +80,11 @@ Result<TensorBlock> ReadUpdate(const ClientPlan& client, const UpdateHeader& hea
 }
 
 Result<TensorBlock> CheckUpdate(const ClientPlan& client, const UpdateHeader& header,
-                                std::span<const LinearSite> sites, const Blob& payload) {
-  WEFT_TRY_ASSIGN(TensorBlock block, ReadUpdate(client, header, sites, payload));
+                                std::span<const LinearSite> sites, const Blob& payload,
+                                std::span<const TensorLayout> dense) {
+  WEFT_TRY_ASSIGN(TensorBlock block, ReadUpdate(client, header, sites, payload, dense));
   WEFT_TRY(CheckFinite(block).Within(Whose(client, header)));
+  WEFT_TRY(CheckPacked(block).Within(Whose(client, header)));
   if (AllZero(block.sections[0])) {
     return InvalidArgument("every value of every tensor is zero: this adapter was never trained")
         .Within(Whose(client, header));

@@ -4,6 +4,7 @@
 
 #include "common/base/str.h"
 #include "common/codec/layout.h"
+#include "common/codec/packing.h"
 #include "common/codec/precision.h"
 #include "common/tensor/guard.h"
 
@@ -13,7 +14,7 @@ namespace {
 // Encodes tensors, each once: a site that shares one with an earlier site says so.
 class Encoder {
  public:
-  explicit Encoder(const Codec& codec) : codec_(codec) {}
+  Encoder(const Codec& codec, TensorForm form) : codec_(codec), form_(form) {}
 
   Result<std::vector<BlockTensor>> Encode(const std::vector<NamedTensor>& tensors,
                                           std::optional<size_t> site) {
@@ -32,7 +33,8 @@ class Encoder {
         }
       }
       WEFT_TRY_ASSIGN(BlockTensor block, codec_.Encode(tensor));
-      encoded.push_back(std::move(block));
+      encoded.push_back(form_ == TensorForm::kShortest ? Packed(std::move(block))
+                                                       : std::move(block));
     }
     return encoded;
   }
@@ -55,6 +57,7 @@ class Encoder {
     size_t tensor;
   };
   const Codec& codec_;
+  TensorForm form_;
   const std::vector<BlockSite>* sites_ = nullptr;
   std::unordered_map<const c10::TensorImpl*, Place> met_;  // looked up only
 };
@@ -101,7 +104,7 @@ Result<std::optional<AdapterState>> DecodePart(const TensorBlock& block, const c
   std::vector<LinearSite> sites;
   sites.reserve(section->sites.size());
   for (const BlockSite& site : section->sites) sites.push_back(site.site);
-  WEFT_TRY(CheckLayout(*section, section->spec, sites, codec.dtype())
+  WEFT_TRY(CheckLayout(*section, section->spec, sites, codec.dtype(), DenseOf(*section))
                .Within(Str("[bundle] section ", role)));
   WEFT_TRY_ASSIGN(AdapterState state, DecodeAdapter(*section, codec, device));
   return std::optional<AdapterState>(std::move(state));
@@ -110,10 +113,10 @@ Result<std::optional<AdapterState>> DecodePart(const TensorBlock& block, const c
 }  // namespace
 
 Result<BlockSection> EncodeAdapter(const AdapterState& state, std::string_view role,
-                                   const Codec& codec) {
+                                   const Codec& codec, TensorForm form) {
   return Guarded("[codec]", [&]() -> Result<BlockSection> {
     BlockSection section{std::string(role), state.spec, {}, {}};
-    Encoder encoder(codec);
+    Encoder encoder(codec, form);
     WEFT_TRY_ASSIGN(section.sites, encoder.EncodeSites(state.sites));
     Result<std::vector<BlockTensor>> dense = encoder.Encode(state.dense, std::nullopt);
     if (!dense.ok()) return dense.status().Within("[codec] dense");
@@ -137,14 +140,16 @@ Result<AdapterState> ViewAdapter(const BlockSection& section, const Codec& codec
 Result<Blob> EncodeBundle(const AdapterBundle& bundle, const Codec& codec) {
   TensorBlock block;
   block.codec = codec.name();
-  if (bundle.adapter) {
-    WEFT_TRY_ASSIGN(BlockSection section, EncodeAdapter(*bundle.adapter, kAdapterRole, codec));
+  const auto add = [&](const std::optional<AdapterState>& part, const char* role) -> Status {
+    if (!part) return OkStatus();
+    WEFT_TRY_ASSIGN(BlockSection section,
+                    EncodeAdapter(*part, role, codec, TensorForm::kShortest));
     block.sections.push_back(std::move(section));
-  }
-  if (bundle.frozen) {
-    WEFT_TRY_ASSIGN(BlockSection section, EncodeAdapter(*bundle.frozen, kFrozenRole, codec));
-    block.sections.push_back(std::move(section));
-  }
+    return OkStatus();
+  };
+  WEFT_TRY(add(bundle.adapter, kAdapterRole));
+  WEFT_TRY(add(bundle.frozen, kFrozenRole));
+  WEFT_TRY(add(bundle.base_change, kBaseRole));
   return EncodeTensorBlock(block, BlockForm::kCompact);
 }
 
@@ -155,6 +160,7 @@ Result<AdapterBundle> DecodeBundle(const Blob& bytes, at::Device device) {
   AdapterBundle bundle;
   WEFT_TRY_ASSIGN(bundle.adapter, DecodePart(block, kAdapterRole, *codec, device));
   WEFT_TRY_ASSIGN(bundle.frozen, DecodePart(block, kFrozenRole, *codec, device));
+  WEFT_TRY_ASSIGN(bundle.base_change, DecodePart(block, kBaseRole, *codec, device));
   return bundle;
 }
 

@@ -14,11 +14,17 @@ namespace weft {
 
 inline constexpr char kAdapterRole[] = "adapter";  // what is trained
 inline constexpr char kFrozenRole[] = "frozen";    // what is applied beside it, unchanged
+inline constexpr char kBaseRole[] = "base";        // what changes the base model itself
+
+/// Plain tensors give canonical bytes, the same for the same values; on the wire each goes in the
+/// shortest packing (packing.h).
+enum class TensorForm { kPlain, kShortest };
 
 /// The adapter as one section of a block. kInvalidArgument naming site and tensor if a value does
 /// not fit the codec.
 [[nodiscard]] Result<BlockSection> EncodeAdapter(const AdapterState& state, std::string_view role,
-                                                 const Codec& codec);
+                                                 const Codec& codec,
+                                                 TensorForm form = TensorForm::kPlain);
 
 /// Float32 tensors on `device`, in memory of their own.
 [[nodiscard]] Result<AdapterState> DecodeAdapter(const BlockSection& section, const Codec& codec,
@@ -27,13 +33,15 @@ inline constexpr char kFrozenRole[] = "frozen";    // what is applied beside it,
 /// Float32 tensors on the CPU, for reading only: they may look at the section's bytes.
 [[nodiscard]] Result<AdapterState> ViewAdapter(const BlockSection& section, const Codec& codec);
 
-/// What a client is sent for a round: either part may be absent (then the client starts from a
-/// fresh adapter of the plan's spec and seed, or has nothing frozen).
+/// What a client is sent for a round: any part may be absent (then the client starts from a fresh
+/// adapter of the plan's spec and seed, has nothing frozen, or the base as it is).
 struct AdapterBundle {
   std::optional<AdapterState> adapter;
-  std::optional<AdapterState> frozen;
+  std::optional<AdapterState> frozen = std::nullopt;
+  std::optional<AdapterState> base_change = std::nullopt;  // what the run's method took out of the base model
 };
 
+/// In the compact form, tensors packed where that is shorter.
 [[nodiscard]] Result<Blob> EncodeBundle(const AdapterBundle& bundle, const Codec& codec);
 
 /// Checks structure and finiteness, then each section against its own spec (tensor names, shapes,

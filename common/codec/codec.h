@@ -24,7 +24,8 @@ class Codec {
   /// finite any more once it is stored.
   [[nodiscard]] virtual Result<BlockTensor> Encode(const NamedTensor& tensor) const = 0;
   /// Float32 on the CPU, for reading only: where float32 is what is stored, it looks at the stored
-  /// bytes and keeps them alive. A tensor of another element type is refused.
+  /// bytes and keeps them alive. A packed tensor is unpacked. One of another element type, or of
+  /// bytes that are not of its packing, is refused.
   [[nodiscard]] virtual Result<at::Tensor> View(const BlockTensor& tensor) const = 0;
   /// The same in memory of its own.
   [[nodiscard]] Result<at::Tensor> Decode(const BlockTensor& tensor) const;

@@ -3,6 +3,7 @@
 #include <bit>
 
 #include "common/base/str.h"
+#include "common/codec/packing.h"
 #include "common/tensor/dtype_map.h"
 
 namespace weft {
@@ -43,6 +44,10 @@ class PrecisionCodec : public Codec {
     if (tensor.dtype != dtype_) {
       return InvalidArgument(Str("tensor ", tensor.name, " is ", DTypeName(tensor.dtype),
                                  ", codec ", name_, " stores ", DTypeName(dtype_)));
+    }
+    if (!tensor.packing.empty()) {
+      WEFT_TRY_ASSIGN(const BlockTensor plain, Unpacked(tensor));
+      return View(plain);
     }
     const auto wanted =
         static_cast<uint64_t>(c10::multiply_integers(tensor.shape)) * c10::elementSize(scalar_);

@@ -324,6 +324,11 @@ class BlockReader {
       const std::string wrong = TakeShared(in.getSharedWith() - 1, section, tensor);
       return wrong.empty() ? void() : fail(wrong);
     }
+    plain_bytes_ += *bytes;
+    if (plain_bytes_ > limits::kPayloadBytesMax) {
+      return fail(Str("with it the block is ", plain_bytes_, " bytes unpacked, at most ",
+                      limits::kPayloadBytesMax));
+    }
     tensor.packing = fields_.Name(in.getPacking(), "packing");
     uint64_t stored = *bytes;
     if (!tensor.packing.empty()) {
@@ -372,6 +377,7 @@ class BlockReader {
   const uint64_t data_start_;
   const size_t alignment_;
   uint64_t at_;
+  uint64_t plain_bytes_ = 0;  // of all tensors so far, unpacked: what decoding takes memory for
   FieldReader fields_{"tensor-block"};
 };
 

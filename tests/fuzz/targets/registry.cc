@@ -26,6 +26,7 @@ Target RegularExpressions();
 Target RunToml();
 Target SafetensorsFiles();
 Target SentencePieceModel();
+Target SparseTensors();
 Target TensorBlocks();
 Target TokenizerFolder();
 Target TokenizerJson();
@@ -36,8 +37,8 @@ std::span<const Target> Targets() {
       AllowListFile(),  BaseDescriptionFile(), ChatTemplates(),   ControlMessage(),
       JsonlRows(),      LedgerEvents(),        ModelConfigFile(), PayloadTransfer(),
       PeftConfigFile(), RegularExpressions(),  RunToml(),         SafetensorsFiles(),
-      TensorBlocks(),   SentencePieceModel(),  TokenizerFolder(), TokenizerJson(),
-      WeightsFolder()};
+      TensorBlocks(),   SentencePieceModel(),  SparseTensors(),   TokenizerFolder(),
+      TokenizerJson(),  WeightsFolder()};
   return targets;
 }
 

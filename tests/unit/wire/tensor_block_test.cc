@@ -195,6 +195,18 @@ TEST(TensorBlockTest, APackedTensorIsAnyLengthUpToWhatItCanNeed) {
   EXPECT_EQ(PackedBytesMax(DType::kFloat32, {2, 3}), 24u + 0 + 64);
 }
 
+TEST(TensorBlockTest, PackedTensorsThatWouldNotFitIntoAnyPayloadAreRefusedBeforeMemoryIsTaken) {
+  TensorBlock block = SmallBlock();
+  for (BlockTensor& tensor : block.sections[0].sites[0].tensors) {
+    tensor.packing = "odd";
+    tensor.shape = {int64_t{5} << 28, 1};  // 5 GiB of float32
+    tensor.bytes = Blob::Adopt(std::string(5, 'x'));
+  }
+  EXPECT_NE(Refusal(block).find("unpacked, at most"), std::string::npos);
+  block.sections[0].sites[0].tensors.pop_back();
+  EXPECT_TRUE(DecodeTensorBlock(EncodeTensorBlock(block)).ok());
+}
+
 TEST(TensorBlockTest, TensorsShareTheBlockAndLieOn64Bytes) {
   const Blob bytes = EncodeTensorBlock(SmallBlock());
   const Result<TensorBlock> back = DecodeTensorBlock(bytes);

@@ -16,6 +16,7 @@ struct MergeOptions {
 
 /// `weights` (with HF names) where each adapted layer's `<path>.weight` is W + Σ B·A, computed in
 /// float32 and rounded once to the weight's own type; every other tensor is passed on as it is.
+/// Entries that no product of non-zero factors touches (RoseLoRA's) keep their bits.
 /// Nothing is changed in place. kInvalidArgument naming a layer whose weight is missing or of
 /// another shape, kFailedPrecondition for a result that is not finite in the weight's type.
 [[nodiscard]] Result<std::vector<NamedTensor>> MergeIntoWeights(

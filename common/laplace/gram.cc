@@ -15,6 +15,10 @@ namespace {
 // A peer's sums may be rounded to float32, which leaves them symmetric to this share.
 constexpr double kAsymmetry = 1e-5;
 
+// A root takes in this many vectors at a time: the cost of a singular value decomposition grows
+// with their square.
+constexpr int64_t kRootRows = 256;
+
 // The best root of `rank` columns of columns·columnsᵀ: U·S of the leading singular values (Eckart
 // and Young 1936), with columns of zeros where there are fewer.
 at::Tensor BestRoot(const at::Tensor& columns_DM, int64_t rank) {
@@ -83,8 +87,10 @@ void Gram::Add(const at::Tensor& rows_ND) {
   if (values_.device() != rows.device()) values_ = values_.to(rows.device());
   if (whole_) {
     values_ = at::addmm(values_, rows.t(), rows);
-  } else {
-    values_ = BestRoot(at::cat({values_, rows.t()}, 1), rank());
+    return;
+  }
+  for (const at::Tensor& piece : rows.split(kRootRows)) {
+    values_ = BestRoot(at::cat({values_, piece.t()}, 1), rank());
   }
 }
 

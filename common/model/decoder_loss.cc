@@ -22,18 +22,22 @@ struct HeadResult {
 };
 
 HeadResult HeadLoss(const Decoder& model, const PassContext& pass, const at::Tensor& h_LE,
-                    const at::Tensor& labels_L, bool with_gradient, GradientSlots* gradients) {
+                    const at::Tensor& labels_L, const at::Tensor& answers_V, bool with_gradient,
+                    GradientSlots* gradients) {
   const ModelWeights& weights = model.weights();
   const Norm norm = NormOf(weights.final_norm, model.config().norm_eps);
   at::Tensor stats_LS;
   const at::ScalarType type = ProductType(h_LE, weights.head_VE);
   const at::Tensor n_LE = NormForward(norm, h_LE, &stats_LS).to(type);
-  const at::Tensor head_VE = weights.head_VE.to(type);
+  const at::Tensor chosen_VE =
+      answers_V.defined() ? weights.head_VE.index_select(0, answers_V) : weights.head_VE;
+  const at::Tensor head_VE = chosen_VE.to(type);
   const int64_t count = h_LE.size(0);
   const int64_t vocabulary = head_VE.size(0);
   const int64_t block =
       std::clamp(kLogitElements / vocabulary, int64_t{64}, std::max(count, int64_t{64}));
   const bool trains = with_gradient && weights.head_slot >= 0;
+  WEFT_CHECK(!trains || !answers_V.defined(), "full fine-tuning learns the whole vocabulary");
   at::Tensor buffer = at::empty({std::min(block, count), vocabulary}, n_LE.options());
   at::Tensor dn_LE, dhead_VE;
   if (with_gradient) dn_LE = at::empty_like(n_LE);
@@ -76,6 +80,7 @@ struct LossTape {
   std::vector<LayerTape> layers;
   at::Tensor dh_LE;
   std::vector<at::Tensor> head_gradients;  // by slot, of a trainable model
+  MatrixObserver* observer = nullptr;
 };
 
 void EmbeddingGradients(const LossTape& tape, const at::Tensor& dh_NE, GradientSlots& gradients) {
@@ -94,7 +99,7 @@ void EmbeddingGradients(const LossTape& tape, const at::Tensor& dh_NE, GradientS
 std::vector<at::Tensor> RunBackward(LossTape& tape, const at::Tensor& dloss) {
   const at::NoGradGuard no_grad;
   const Decoder& model = *tape.model;
-  GradientSlots gradients(tape.bound.inputs.size());
+  GradientSlots gradients(tape.bound.inputs.size(), tape.observer);
   for (size_t i = 0; i < tape.head_gradients.size(); ++i) {
     if (tape.head_gradients[i].defined()) {
       gradients.Add(static_cast<int64_t>(i), tape.head_gradients[i] * dloss);
@@ -169,6 +174,7 @@ at::Tensor Decoder::LossSum(const PackedBatch& batch, const AdapterBinding& adap
   tape->pass = MakePass(batch);
   tape->pass.weight_offset = static_cast<int64_t>(tape->bound.num_factor_inputs);
   tape->checkpointing = options.gradient_checkpointing;
+  tape->observer = options.observer;
   tape->ids_N = batch.ids_N.to(device_);
   tape->label_at_L = batch.label_at_L.to(device_);
   tape->layers.resize(static_cast<size_t>(config_.num_layers));
@@ -176,8 +182,10 @@ at::Tensor Decoder::LossSum(const PackedBatch& batch, const AdapterBinding& adap
   const at::Tensor h_NE =
       with_gradient ? TapedHidden(*tape) : Hidden(tape->pass, tape->bound, tape->ids_N);
   GradientSlots head(tape->bound.inputs.size());
+  const at::Tensor answers_V =
+      options.answers_V.defined() ? options.answers_V.to(device_) : at::Tensor();
   HeadResult result = HeadLoss(*this, tape->pass, h_NE.index_select(0, tape->label_at_L),
-                               batch.labels_L.to(device_), with_gradient, &head);
+                               batch.labels_L.to(device_), answers_V, with_gradient, &head);
   at::Tensor loss = at::scalar_tensor(
       result.loss,
       at::TensorOptions().dtype(dtype_ == at::kDouble ? at::kDouble : at::kFloat).device(device_));

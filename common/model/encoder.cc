@@ -111,6 +111,7 @@ at::Tensor Encoder::HeadLogits(const at::Tensor& h_LE, const AdapterBinding& ada
 
 at::Tensor Encoder::LossSum(const PackedBatch& batch, const AdapterBinding& adapters,
                             const ForwardOptions& options) const {
+  WEFT_CHECK(!options.answers_V.defined(), "an encoder has classes, no answers");
   const at::Tensor logits_LV = HeadLogits(Pooled(batch, adapters, options), adapters, options);
   return at::cross_entropy_loss(logits_LV, batch.labels_L.to(device_), {}, at::Reduction::Sum);
 }

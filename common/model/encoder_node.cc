@@ -24,6 +24,7 @@ struct HiddenTape {
   at::Tensor embedded_NE;  // before the embeddings' norm, of a trainable model
   at::Tensor stats_NS;
   std::vector<EncoderTape> layers;
+  MatrixObserver* observer = nullptr;
 };
 
 at::Tensor TapedHidden(const PackedBatch& batch, HiddenTape& tape) {
@@ -66,7 +67,7 @@ void EmbeddingGradients(const HiddenTape& tape, const at::Tensor& dh_NE, Gradien
 std::vector<at::Tensor> RunBackward(HiddenTape& tape, const at::Tensor& dh_LE) {
   const at::NoGradGuard no_grad;
   const Encoder& model = *tape.model;
-  GradientSlots gradients(tape.bound.inputs.size());
+  GradientSlots gradients(tape.bound.inputs.size(), tape.observer);
   at::Tensor dh_NE = at::zeros({tape.ids_N.size(0), dh_LE.size(1)}, dh_LE.options());
   dh_NE.index_add_(0, tape.label_at_L, dh_LE);
   const int64_t lowest = tape.bound.lowest_layer;
@@ -114,6 +115,7 @@ at::Tensor Encoder::Pooled(const PackedBatch& batch, const AdapterBinding& adapt
   tape->pass = MakePass(batch);
   tape->pass.weight_offset = static_cast<int64_t>(tape->bound.num_factor_inputs);
   tape->checkpointing = options.gradient_checkpointing;
+  tape->observer = options.observer;
   tape->ids_N = batch.ids_N.to(device_);
   if (batch.types_N.defined() && config_.token_types > 1) tape->types_N = batch.types_N.to(device_);
   tape->label_at_L = batch.label_at_L.to(device_);

@@ -55,10 +55,16 @@ struct AppliedAdapter : std::vector<Factors> {
 /// are frozen. Of a whole tensor the first adapter's counts.
 using AdapterBinding = std::vector<AppliedAdapter>;
 
+class MatrixObserver;  // projection.h
+
 struct ForwardOptions {
   bool gradient_checkpointing = false;
   bool training = false;      // dropout on
   uint64_t dropout_seed = 0;  // counter-based masks: keyed by (seed, site, element)
+  /// A decoder's answers: its softmax is over these tokens alone (int64 [V]) and labels are indices
+  /// into them. Undefined: the whole vocabulary. An encoder has its classes (checked).
+  at::Tensor answers_V = {};
+  MatrixObserver* observer = nullptr;  // of the loss's backward pass, which it must outlive
 };
 
 class Model {

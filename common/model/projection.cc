@@ -125,20 +125,20 @@ void AddAdapterInputGradient(const BoundGroup& bound, const at::Tensor& dz_NR,
   }
 }
 
-void GradientsOfA(const BoundGroup& bound, const at::Tensor& x_NI, const at::Tensor& dz_NR,
-                  GradientSlots& gradients) {
+void GradientsOfA(const ProjectionGroup& group, const BoundGroup& bound, const at::Tensor& x_NI,
+                  const at::Tensor& dz_NR, GradientSlots& gradients) {
   const bool dropout = bound.has_dropout();
   at::Tensor dA_RI;
   if (!dropout) dA_RI = dz_NR.t().mm(x_NI);
   for (const BoundFactors& factors : bound.factors) {
     if (factors.a_slot < 0) continue;
-    if (!dropout) {
-      gradients.Add(factors.a_slot, dA_RI.narrow(0, factors.rank_begin, factors.rank));
-      continue;
-    }
     const at::Tensor own_NR = dz_NR.narrow(1, factors.rank_begin, factors.rank);
     const at::Tensor kept_NI = factors.dropout > 0 ? x_NI * MaskOf(bound, factors, x_NI) : x_NI;
-    gradients.Add(factors.a_slot, own_NR.t().mm(kept_NI));
+    gradients.Add(factors.a_slot, dropout ? own_NR.t().mm(kept_NI)
+                                          : dA_RI.narrow(0, factors.rank_begin, factors.rank));
+    if (MatrixObserver* const observer = gradients.observer()) {
+      observer->OnA(group.parts[factors.part].site, kept_NI, own_NR);
+    }
   }
 }
 
@@ -146,10 +146,15 @@ void GradientsOfB(const ProjectionGroup& group, const BoundGroup& bound, const a
                   const at::Tensor& dy_NO, GradientSlots& gradients) {
   const at::Tensor dB_OR = dy_NO.t().mm(z_NR);
   for (const BoundFactors& factors : bound.factors) {
+    if (factors.b_slot < 0) continue;
     const ProjectionPart& part = group.parts[factors.part];
     gradients.Add(
         factors.b_slot,
         dB_OR.narrow(0, part.begin, part.size).narrow(1, factors.rank_begin, factors.rank));
+    if (MatrixObserver* const observer = gradients.observer()) {
+      observer->OnB(part.site, z_NR.narrow(1, factors.rank_begin, factors.rank),
+                    dy_NO.narrow(1, part.begin, part.size));
+    }
   }
 }
 
@@ -248,7 +253,7 @@ void ProjectParameterGradients(const ProjectionGroup& group, const BoundGroup& b
   if (bound.trains()) {
     // A x and its gradient are kept in the type of the products.
     const at::ScalarType type = ProductType(dy_NO, group.pieces[0].w_OI);
-    GradientsOfA(bound, saved.x_NI.to(type), dz_NR, gradients);
+    GradientsOfA(group, bound, saved.x_NI.to(type), dz_NR, gradients);
     GradientsOfB(group, bound, saved.z_NR, dy_NO.to(type), gradients);
   }
   WeightGradients(group, saved.x_NI, dy_NO, weight_offset, gradients);

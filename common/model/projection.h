@@ -14,16 +14,32 @@
 
 namespace weft {
 
-/// Gradients of the inputs of one loss, by slot.
+/// Sees during a backward pass, position by position, what each matrix of the adapters that take
+/// gradients read and the gradient of what it made of it: curvature is made of their products.
+/// Factors are at scale 1; `site` is an index into Model::sites(). Tensors hold for the call alone,
+/// on the thread that runs backward.
+class MatrixObserver {
+ public:
+  virtual ~MatrixObserver() = default;
+  /// x, after dropout, and the gradient of A x.
+  virtual void OnA(size_t site, const at::Tensor& x_NI, const at::Tensor& dz_NR) = 0;
+  /// A x and the gradient of B A x.
+  virtual void OnB(size_t site, const at::Tensor& z_NR, const at::Tensor& dy_NO) = 0;
+};
+
+/// Gradients of the inputs of one loss, by slot, and who watches them being made (or null).
 class GradientSlots {
  public:
-  explicit GradientSlots(size_t count) : slots_(count) {}
+  explicit GradientSlots(size_t count, MatrixObserver* observer = nullptr)
+      : slots_(count), observer_(observer) {}
   /// Adds to a slot; −1 (nobody asks) is ignored.
   void Add(int64_t slot, const at::Tensor& gradient);
   [[nodiscard]] std::vector<at::Tensor>& slots() { return slots_; }
+  [[nodiscard]] MatrixObserver* observer() const { return observer_; }
 
  private:
   std::vector<at::Tensor> slots_;
+  MatrixObserver* observer_;
 };
 
 /// One adapter on one linear layer of a group.

@@ -96,5 +96,75 @@ TEST(DropoutTest, OverManySeedsTheMeanUpdateIsTheOneWithoutDropout) {
   EXPECT_LT(((mean - plain).norm() / plain.norm()).item<double>(), 0.15);
 }
 
+/// Makes each trained matrix's gradient again from what it sees.
+class GradientsAgain final : public MatrixObserver {
+ public:
+  explicit GradientsAgain(size_t sites) : dA_RI(sites), dB_OR(sites) {}
+  void OnA(size_t site, const at::Tensor& x_NI, const at::Tensor& dz_NR) override {
+    dA_RI[site] = dz_NR.t().mm(x_NI);
+  }
+  void OnB(size_t site, const at::Tensor& z_NR, const at::Tensor& dy_NO) override {
+    dB_OR[site] = dy_NO.t().mm(z_NR);
+  }
+  std::vector<at::Tensor> dA_RI;
+  std::vector<at::Tensor> dB_OR;
+};
+
+TEST(MatrixObserverTest, ItSeesWhatTheGradientsOfTrainedMatricesAreMadeOf) {
+  for (const std::string family : {"llama", "gpt2", "roberta"}) {
+    const auto model = TinyModel(family, {.dtype = at::kDouble});
+    PackedBatch batch = TinyBatch({9, 4});
+    if (family == "roberta") batch.labels_L = batch.labels_L % 5;
+    for (const bool checkpointing : {false, true}) {
+      const AdapterBinding adapters = testing::TinyAdapters(*model, at::kDouble, 0.4);
+      GradientsAgain observer(model->sites().size());
+      model
+          ->LossSum(batch, adapters,
+                    {.gradient_checkpointing = checkpointing,
+                     .training = true,
+                     .dropout_seed = 3,
+                     .observer = &observer})
+          .backward();
+      for (size_t i = 0; i < model->sites().size(); ++i) {
+        const LowRank& factors = adapters[0][i].low_rank;
+        EXPECT_LE((observer.dA_RI[i] - factors.A_RI.grad()).abs().max().item<double>(), 1e-12)
+            << family << " " << model->sites()[i].path;
+        EXPECT_LE((observer.dB_OR[i] - factors.B_OR.grad()).abs().max().item<double>(), 1e-12)
+            << family << " " << model->sites()[i].path;
+      }
+    }
+  }
+}
+
+TEST(MatrixObserverTest, AFrozenSideIsNotShown) {
+  const auto model = TinyModel("llama", {.dtype = at::kDouble});
+  AdapterBinding adapters = testing::TinyAdapters(*model, at::kDouble);
+  for (Factors& factors : adapters[0]) factors.low_rank.A_RI = factors.low_rank.A_RI.detach();
+  GradientsAgain observer(model->sites().size());
+  model->LossSum(TinyBatch({6}), adapters, {.observer = &observer}).backward();
+  EXPECT_FALSE(observer.dA_RI[0].defined());
+  EXPECT_TRUE(observer.dB_OR[0].defined());
+}
+
+TEST(AnswersTest, OfAllTokensInOrderTheyAreTheVocabulary) {
+  const auto model = TinyModel("llama", {.dtype = at::kDouble});
+  const PackedBatch batch = TinyBatch({9, 4});
+  AdapterBinding adapters = testing::TinyAdapters(*model, at::kDouble);
+  const at::Tensor& leaf = adapters[0][2].low_rank.B_OR;
+  const auto run = [&](const ForwardOptions& options) {
+    const at::Tensor loss = model->LossSum(batch, adapters, options);
+    loss.backward();
+    const at::Tensor gradient = leaf.grad().clone();
+    leaf.mutable_grad() = at::Tensor();
+    return std::pair(loss.item<double>(), gradient);
+  };
+  const auto [loss, gradient] = run({});
+  const auto [again, gradient_again] = run({.answers_V = at::arange(31, at::kLong)});
+  EXPECT_EQ(loss, again);
+  EXPECT_TRUE(at::equal(gradient, gradient_again));
+  EXPECT_THROW(static_cast<void>(model->LossSum(batch, adapters, {.answers_V = at::arange(2)})),
+               c10::Error);  // a label beyond the answers
+}
+
 }  // namespace
 }  // namespace weft

@@ -38,6 +38,10 @@ using WeightOf = std::function<Result<at::Tensor>(const LinearSite& site)>;
 struct StepSchedule {
   int64_t steps_done = 0;   // in earlier rounds
   int64_t total_steps = 1;  // of all rounds together
+  // Of AdamW: a rule that trains some parameters later than others must know its bias correction.
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  int64_t moment_steps = 0;  // that the moments have seen before this training
 };
 
 /// What a method does at every optimiser step beside following the gradient (RoseLoRA's pruning,

@@ -1,0 +1,29 @@
+#pragma once
+// SingularForm: a low-rank update as orthonormal factors and true singular values, without forming
+// it. Stateless; float64, on the factors' device.
+//
+// Shape legend: R rank of the factors, I in, O out, Q = min(R, O, I).
+
+#include "common/adapters/adapter_state.h"
+
+namespace weft {
+
+/// B·A = U·diag(S)·Vᵀ: orthonormal columns in U [O×Q] and V [I×Q] (those of a zero singular value
+/// too), S [Q] descending. The entry of largest magnitude of each column of U is positive.
+struct SingularForm {
+  at::Tensor U_OQ;
+  at::Tensor S_Q;
+  at::Tensor V_IQ;
+
+  [[nodiscard]] int64_t rank() const { return S_Q.size(0); }
+  /// The leading `rank` triplets (all, where there are fewer): the nearest update of that rank
+  /// (Eckart and Young 1936).
+  [[nodiscard]] SingularForm Leading(int64_t rank) const;
+  /// A = √S·Vᵀ, B = U·√S: factors of equal weight.
+  [[nodiscard]] LowRank Balanced() const;
+};
+
+/// Thin QR of both factors, then the SVD of the small core R_B·R_Aᵀ.
+[[nodiscard]] SingularForm SingularFormOf(const LowRank& factors);
+
+}  // namespace weft

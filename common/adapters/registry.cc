@@ -4,6 +4,7 @@
 
 #include "common/adapters/adapter.h"
 #include "common/adapters/lora.h"
+#include "common/adapters/roselora.h"
 #include "common/base/str.h"
 
 namespace weft {
@@ -47,8 +48,9 @@ std::unique_ptr<StepRule> Adapter::NewStepRule(const AdapterState&, const StepSc
 }
 
 std::span<const Adapter* const> AdapterRegistry() {
-  static const std::array<const Adapter*, 1> kMethods = {
+  static const std::array<const Adapter*, 2> kMethods = {
       LoraAdapter(),
+      RoseLoraAdapter(),
   };
   return kMethods;
 }

@@ -5,9 +5,11 @@
 
 #include "aggregator/strategies/state_block.h"
 #include "common/base/str.h"
+#include "common/evaluate/evaluate_classes.h"
 #include "common/evaluate/evaluate_rows.h"
 #include "common/formats/jsonl_rows.h"
 #include "common/model/bind_adapter.h"
+#include "common/model/bind_dense.h"
 #include "common/tensor/device.h"
 #include "common/tensor/guard.h"
 
@@ -22,10 +24,23 @@ Result<ServerEvaluateJob::Output> Evaluate(const ServerEvaluation& evaluation,
   WEFT_TRY_ASSIGN(std::vector<Factors> factors, FactorsFor(*evaluation.model, lowered));
   AdapterBinding binding;
   binding.push_back(std::move(factors));
+  WEFT_TRY_ASSIGN(binding.back().dense, DenseFor(*evaluation.model, global.adapter.dense));
+  WEFT_TRY(CheckHead(*evaluation.model, binding));
+  if (!evaluation.labels.empty()) {
+    WEFT_TRY_ASSIGN(const ClassesResult result,
+                    EvaluateClasses(*evaluation.model, binding, evaluation.rows->rows,
+                                    evaluation.labels, evaluation.batch_size, control));
+    ServerEvaluateJob::Output output{result.loss, evaluation.rows->rows.size(), {}};
+    output.metrics = {{"accuracy", result.scores.accuracy},
+                      {"f1", result.scores.f1},
+                      {"matthews", result.scores.matthews}};
+    if (result.scores.pearson) output.metrics.emplace_back("pearson", *result.scores.pearson);
+    return output;
+  }
   WEFT_TRY_ASSIGN(const RowsLoss total,
                   EvaluateRows(*evaluation.model, binding, evaluation.rows->rows,
                                evaluation.batch_size, control));
-  return ServerEvaluateJob::Output{total.loss, total.label_tokens};
+  return ServerEvaluateJob::Output{total.loss, total.label_tokens, {}};
 }
 
 }  // namespace
@@ -38,6 +53,7 @@ Result<ServerEvaluation> LoadServerEvaluation(const Settings& settings) {
   }
   ServerEvaluation evaluation;
   evaluation.batch_size = settings.evaluate.batch_size;
+  evaluation.labels = settings.adapter.labels;
   LoadOptions load;
   WEFT_TRY_ASSIGN(load.dtype, ParseComputeType(settings.train.dtype));
   WEFT_TRY_ASSIGN(load.device, ParseDevice(settings.model.device));
@@ -51,6 +67,7 @@ Result<ServerEvaluation> LoadServerEvaluation(const Settings& settings) {
   const int64_t context = evaluation.model->config().max_positions;
   options.max_len =
       settings.train.max_len > 0 ? std::min(settings.train.max_len, context) : context;
+  options.labels = settings.adapter.labels;
   options.chat_template = ChooseChatTemplate(settings.model.chat_template, *tokenizer);
   Result<TokenRows> tokens = TokenizeRows(rows, *tokenizer, options);
   WEFT_TRY(tokens.status().Within(Str("[evaluate] ", settings.evaluate.data)));

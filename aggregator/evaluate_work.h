@@ -14,6 +14,7 @@ namespace weft {
 struct ServerEvaluation {
   std::shared_ptr<const Model> model;
   std::shared_ptr<const TokenRows> rows;
+  std::vector<std::string> labels;  // of classes, where rows have one
   int64_t batch_size = 16;
 };
 

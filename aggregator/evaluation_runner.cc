@@ -87,6 +87,7 @@ void EvaluationRunner::EvaluateHere() {
         at_.here = ServerEvaluated{.version = version,
                                    .loss = evaluated->loss,
                                    .label_tokens = evaluated->label_tokens,
+                                   .metrics = std::move(evaluated->metrics),
                                    .evaluate_s = ToSeconds(office_.env.clock.Now() - began)};
         office_.env.log.Info("evaluated here", {{"version", version}, {"loss", evaluated->loss}});
         office_.Record({*at_.here});

@@ -28,8 +28,9 @@ struct InitJob {
     std::string adapter_sha256;  // the global adapter's hash
   };
   StrategySettings strategy;
-  AdapterSpec adapter;            // global rank already decided
-  std::vector<LinearSite> sites;  // already matched
+  AdapterSpec adapter;                      // global rank already decided
+  std::vector<LinearSite> sites;            // already matched
+  std::vector<LinearSite> base_sites = {};  // all of the base's, its head's last
   uint64_t seed = 0;
 };
 
@@ -93,6 +94,7 @@ struct ServerEvaluateJob {
   struct Output {
     double loss = 0;
     uint64_t label_tokens = 0;
+    Metrics metrics = {};  // accuracy and so on, where rows are classified
   };
   Blob state;
   RoundId version;

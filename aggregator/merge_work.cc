@@ -9,8 +9,10 @@
 #include "aggregator/strategies/round_merge.h"
 #include "aggregator/strategies/state_block.h"
 #include "aggregator/update_admission.h"
+#include "common/adapters/dense.h"
 #include "common/adapters/peft_io.h"
 #include "common/base/str.h"
+#include "common/codec/layout.h"
 #include "common/codec/precision.h"
 #include "common/tensor/guard.h"
 
@@ -52,6 +54,30 @@ Result<std::vector<ReceivedUpdate>> ReadSpool(const MergeJob& job) {
   return updates;
 }
 
+std::vector<TensorLayout> DenseLayoutOf(const AdapterState& state) {
+  std::vector<TensorLayout> layout;
+  for (const NamedTensor& tensor : state.dense) {
+    layout.push_back({tensor.name, tensor.value.sizes().vec()});
+  }
+  return layout;
+}
+
+// Whole modules know no ranks: every client is sent all of them, in what it trains if it is sent
+// that, else in what lies frozen beside it.
+void SendDense(const std::vector<NamedTensor>& dense, AdapterBundle& bundle) {
+  if (bundle.frozen) bundle.frozen->dense.clear();
+  (bundle.adapter ? bundle.adapter : bundle.frozen)->dense = dense;
+}
+
+// Names and shapes of the whole modules in a bundle that was cut here.
+Result<std::vector<TensorLayout>> DenseSent(const Blob& bundle) {
+  WEFT_TRY_ASSIGN(const TensorBlock block, DecodeTensorBlock(bundle));
+  for (const BlockSection& section : block.sections) {
+    if (!section.dense.empty()) return DenseOf(section);
+  }
+  return std::vector<TensorLayout>();
+}
+
 // What a bundle that was cut here gives a client to start from, seen in place.
 Result<std::optional<AdapterState>> AdapterOf(const Blob& bundle) {
   WEFT_TRY_ASSIGN(const TensorBlock block, DecodeTensorBlock(bundle));
@@ -84,12 +110,8 @@ Result<InitJob::Output> RunInit(const InitJob& job, JobControl&) {
   return Guarded("[init]", [&]() -> Result<InitJob::Output> {
     WEFT_TRY_ASSIGN(const Strategy* strategy, FindStrategy(job.strategy.name));
     WEFT_TRY(strategy->Check(job.strategy));
-    if (!job.adapter.modules_to_save.empty()) {
-      return InvalidArgument(Str("[", strategy->name(), "] adapter.modules-to-save names ",
-                                 job.adapter.modules_to_save.front(),
-                                 ": whole modules are not merged over sites; unset it"));
-    }
-    WEFT_TRY_ASSIGN(const GlobalState global, strategy->Init(job.adapter, job.sites, job.seed));
+    WEFT_TRY_ASSIGN(GlobalState global, strategy->Init(job.adapter, job.sites, job.seed));
+    WEFT_TRY_ASSIGN(global.adapter.dense, FreshDense(job.adapter, job.base_sites, job.seed));
     InitJob::Output output;
     WEFT_TRY_ASSIGN(EncodedState state, EncodeState(global));
     output.state = std::move(state.bytes);
@@ -105,9 +127,10 @@ Result<MergeJob::Output> RunMerge(const MergeJob& job, JobControl& control) {
     WEFT_TRY_ASSIGN(const GlobalState global,
                     ReadState(job.store, job.state_blob, job.strategy.name));
     WEFT_TRY_ASSIGN(std::vector<ReceivedUpdate> received, ReadSpool(job));
-    WEFT_TRY_ASSIGN(const std::unique_ptr<SpooledUpdates> updates,
-                    SpooledUpdates::Open(std::move(received), SitesOf(global.adapter),
-                                         job.weighting, job.max_examples));
+    WEFT_TRY_ASSIGN(
+        const std::unique_ptr<SpooledUpdates> updates,
+        SpooledUpdates::Open(std::move(received), SitesOf(global.adapter), job.weighting,
+                             job.max_examples, DenseLayoutOf(global.adapter)));
     WEFT_TRY_ASSIGN(MergedRound merged,
                     MergeRound(*strategy, {job.strategy, global, *updates}, control));
     MergeJob::Output output;
@@ -130,6 +153,7 @@ Result<CutJob::Output> RunCut(const CutJob& job, JobControl&) {
       bundle.frozen = std::move(global.adapter);
     } else {
       WEFT_TRY_ASSIGN(bundle, strategy->Cut(global, job.client));
+      SendDense(global.adapter.dense, bundle);
     }
     WEFT_TRY_ASSIGN(Blob bytes, EncodeBundle(bundle, Float32Codec()));
     return CutJob::Output{std::move(bytes)};
@@ -146,7 +170,9 @@ Result<AdmitJob::Output> RunAdmit(const AdmitJob& job, JobControl&) {
     // Failing to read our own store or bundle is our trouble, not the client's: no verdict.
     WEFT_TRY_ASSIGN(const Blob payload, job.store->ReadBlob(job.blob));
     WEFT_TRY_ASSIGN(const std::optional<AdapterState> sent, AdapterOf(job.bundle));
-    const Result<TensorBlock> block = CheckUpdate(job.client, job.header, job.sites, payload);
+    WEFT_TRY_ASSIGN(const std::vector<TensorLayout> dense, DenseSent(job.bundle));
+    const Result<TensorBlock> block =
+        CheckUpdate(job.client, job.header, job.sites, payload, dense);
     if (!block.ok()) return refused(block.status());
     WEFT_TRY_ASSIGN(const AdapterState update, ViewUpdate(*block));
     WEFT_TRY_ASSIGN(output.update_norm, UpdateNorm(update, sent));

@@ -93,7 +93,8 @@ Status RunCourse::Start(RunPosition position) {
   for (const LinearSite& site : office_.sites) {
     if (site.path != "lm_head") continue;
     return InvalidArgument(
-        "[adapter] target lm_head: an adapter on the output head is not trained; name other layers");
+        "[adapter] target lm_head: an adapter on the output head is not trained; name other "
+        "layers");
   }
   at_ = std::move(position);
   office_.global = settings.adapter;
@@ -253,6 +254,7 @@ void RunCourse::Initialise() {
   InitJob job{.strategy = office_.options.settings.strategy,
               .adapter = office_.global,
               .sites = office_.sites,
+              .base_sites = office_.options.base.sites,
               .seed = office_.options.settings.run.seed};
   Submit<InitJob>(office_.env.executor, std::move(job), Nanos{0}, std::make_shared<JobControl>(),
                   [this](Result<InitJob::Output> made) {
@@ -344,8 +346,7 @@ AdapterSpec RunCourse::PlanAdapter(const Capabilities& offer, RoundId round) {
   const int64_t rank = RankOfClient(offer, settings.adapter, office_.global.rank);
   const std::string name = MethodOfClient(offer, settings.adapter.method);
   std::vector<std::string> capped;
-  AdapterSpec spec =
-      SpecAtRank(ForMethod(settings.adapter, name), rank, office_.sites, &capped);
+  AdapterSpec spec = SpecAtRank(ForMethod(settings.adapter, name), rank, office_.sites, &capped);
   Notice(rank, capped);
   const Result<const Adapter*> method = FindAdapter(name);
   WEFT_CHECK(method.ok(), "a member of method ", name);  // joining checked it
@@ -390,9 +391,9 @@ void RunCourse::OpenRound() {
   RoundStart start{.attempt = ++attempts_, .accepted = accepted};
   start.plan = PlanNextRound(start.attempt, start.accepted);
   if (start.plan.cohort.size() < needed) {
-    return office_.GiveUp(
-        FailedPrecondition(Str("[cohort] round ", start.plan.round, ": ", start.plan.cohort.size(),
-                               " members hold training rows, cohort.min-train-nodes wants ", needed)));
+    return office_.GiveUp(FailedPrecondition(
+        Str("[cohort] round ", start.plan.round, ": ", start.plan.cohort.size(),
+            " members hold training rows, cohort.min-train-nodes wants ", needed)));
   }
   if (!ReadState(&start.state)) return;
   stage_ = Stage::kTraining;

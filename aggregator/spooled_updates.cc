@@ -12,7 +12,8 @@ namespace weft {
 Result<std::unique_ptr<SpooledUpdates>> SpooledUpdates::Open(std::vector<ReceivedUpdate> updates,
                                                              std::span<const LinearSite> sites,
                                                              const std::string& weighting,
-                                                             uint64_t max_examples) {
+                                                             uint64_t max_examples,
+                                                             std::span<const TensorLayout> dense) {
   std::stable_sort(updates.begin(), updates.end(),
                    [](const ReceivedUpdate& a, const ReceivedUpdate& b) {
                      return a.client.client < b.client.client;
@@ -24,7 +25,7 @@ Result<std::unique_ptr<SpooledUpdates>> SpooledUpdates::Open(std::vector<Receive
       return AlreadyExists(Str("[merge] client ", update.header.client, " has two updates"));
     }
     WEFT_TRY_ASSIGN(TensorBlock block,
-                    ReadUpdate(update.client, update.header, sites, update.payload));
+                    ReadUpdate(update.client, update.header, sites, update.payload, dense));
     source->offsets_.push_back(update.read ? LetGo(update.payload, block) : Offsets());
     update.payload = Blob();
     source->blocks_.push_back(std::move(block));
@@ -37,15 +38,16 @@ Result<std::unique_ptr<SpooledUpdates>> SpooledUpdates::Open(std::vector<Receive
 
 SpooledUpdates::Offsets SpooledUpdates::LetGo(const Blob& payload, TensorBlock& block) {
   Offsets offsets;
-  for (BlockSite& site : block.sections[0].sites) {
+  const auto let_go = [&](std::vector<BlockTensor>& tensors) {
     std::vector<Place>& own = offsets.emplace_back();
-    for (BlockTensor& tensor : site.tensors) {
+    for (BlockTensor& tensor : tensors) {
       own.push_back(
           {static_cast<size_t>(tensor.bytes.data() - payload.data()), tensor.bytes.size()});
       tensor.bytes = Blob();
     }
-  }
-  for (BlockTensor& tensor : block.sections[0].dense) tensor.bytes = Blob();
+  };
+  for (BlockSite& site : block.sections[0].sites) let_go(site.tensors);
+  let_go(block.sections[0].dense);
   return offsets;
 }
 
@@ -87,6 +89,21 @@ Result<LowRank> SpooledUpdates::Factors(size_t client, size_t site) const {
     state.tensors.push_back({tensor.name, std::move(value)});
   }
   return LowerSite(section.spec, state);
+}
+
+Result<std::vector<NamedTensor>> SpooledUpdates::Dense(size_t client) const {
+  const TensorBlock& block = blocks_[client];
+  WEFT_TRY_ASSIGN(const Codec* codec, FindCodec(block.codec));
+  std::vector<NamedTensor> dense;
+  for (BlockTensor tensor : block.sections[0].dense) {
+    if (updates_[client].read) {
+      const Place place = offsets_[client].back()[dense.size()];
+      WEFT_TRY_ASSIGN(tensor.bytes, updates_[client].read(place.offset, place.size));
+    }
+    WEFT_TRY_ASSIGN(at::Tensor value, codec->Decode(tensor));
+    dense.push_back({tensor.name, std::move(value)});
+  }
+  return dense;
 }
 
 }  // namespace weft

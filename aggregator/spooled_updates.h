@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "aggregator/strategies/strategy.h"
+#include "common/adapters/adapter.h"
 #include "common/plan/round_plan.h"
 
 namespace weft {
@@ -30,7 +31,8 @@ class SpooledUpdates final : public UpdateSource {
   /// admitted; a merge refuses to publish what is not finite.
   [[nodiscard]] static Result<std::unique_ptr<SpooledUpdates>> Open(
       std::vector<ReceivedUpdate> updates, std::span<const LinearSite> sites,
-      const std::string& weighting, uint64_t max_examples);
+      const std::string& weighting, uint64_t max_examples,
+      std::span<const TensorLayout> dense = {});
 
   [[nodiscard]] size_t size() const override { return updates_.size(); }
   [[nodiscard]] const ClientPlan& plan(size_t client) const override {
@@ -41,6 +43,7 @@ class SpooledUpdates final : public UpdateSource {
     return updates_[client].update_norm;
   }
   [[nodiscard]] Result<LowRank> Factors(size_t client, size_t site) const override;
+  [[nodiscard]] Result<std::vector<NamedTensor>> Dense(size_t client) const override;
 
  private:
   // Where the tensors of each site lie in their payload.
@@ -48,7 +51,7 @@ class SpooledUpdates final : public UpdateSource {
     size_t offset;
     size_t size;
   };
-  using Offsets = std::vector<std::vector<Place>>;
+  using Offsets = std::vector<std::vector<Place>>;  // of each site, and of the dense part
   /// Takes the bytes out of the block and notes where they were.
   static Offsets LetGo(const Blob& payload, TensorBlock& block);
   /// The bytes of one site's tensors, in order.

@@ -5,7 +5,7 @@
 
 #include <span>
 
-#include "common/adapters/adapter_state.h"
+#include "common/adapters/adapter.h"
 #include "common/base/result.h"
 #include "common/plan/round_plan.h"
 #include "common/wire/tensor_block.h"
@@ -17,16 +17,18 @@ namespace weft {
 [[nodiscard]] Status CheckUpdateHeader(const ClientPlan& client, const UpdateHeader& header);
 
 /// The block of an update whose structure is exactly what the plan asks for: one "adapter" section
-/// of the planned spec, every tensor present once, of the planned shape and the codec's type.
+/// of the planned spec, every tensor present once, of the planned shape and the codec's type, and
+/// the whole modules that the client was sent.
 /// Errors name client, round, site, tensor, got and wanted.
 [[nodiscard]] Result<TensorBlock> ReadUpdate(const ClientPlan& client, const UpdateHeader& header,
-                                             std::span<const LinearSite> sites,
-                                             const Blob& payload);
+                                             std::span<const LinearSite> sites, const Blob& payload,
+                                             std::span<const TensorLayout> dense = {});
 
 /// ReadUpdate, and every value is finite and not all are zero. Once, at admission.
 [[nodiscard]] Result<TensorBlock> CheckUpdate(const ClientPlan& client, const UpdateHeader& header,
                                               std::span<const LinearSite> sites,
-                                              const Blob& payload);
+                                              const Blob& payload,
+                                              std::span<const TensorLayout> dense = {});
 
 /// The update's tensors; `block` must come from one of the two.
 [[nodiscard]] Result<AdapterState> ViewUpdate(const TensorBlock& block);

@@ -1,5 +1,7 @@
-// `weft eval`: loss and perplexity of a model (and adapter) on a data file.
+// `weft eval`: how well a model (and adapter) does on a data file: loss and perplexity of text,
+// which of a few answers it chooses, or the classes it gives to rows.
 
+#include <algorithm>
 #include <cmath>
 #include <iostream>
 #include <memory>
@@ -9,8 +11,11 @@
 #include "cli/model_options.h"
 #include "cli/set_up.h"
 #include "cli/whole_number.h"
+#include "common/base/str.h"
 #include "common/data/batch.h"
 #include "common/data/token_rows.h"
+#include "common/evaluate/evaluate_choices.h"
+#include "common/evaluate/evaluate_classes.h"
 #include "common/plan/round_plan.h"
 #include "common/tensor/guard.h"
 
@@ -24,6 +29,7 @@ struct EvalOptions {
   int64_t max_len = 0;
   int64_t batch = 8;
   ChatOptions chat;
+  std::vector<std::string> choices;
   bool json = false;
 };
 
@@ -70,6 +76,61 @@ void Print(const EvalOptions& options, const DataSummary& summary, const Score& 
             << "\n";
 }
 
+nlohmann::json ScoresJson(const ClassScores& scores) {
+  nlohmann::json json = {
+      {"accuracy", scores.accuracy}, {"f1", scores.f1}, {"matthews", scores.matthews}};
+  if (scores.pearson) json["pearson"] = *scores.pearson;
+  return json;
+}
+
+std::string ScoresText(const ClassScores& scores) {
+  return Str("accuracy ", scores.accuracy, ", F1 ", scores.f1, ", Matthews ", scores.matthews,
+             scores.pearson ? Str(", Pearson ", *scores.pearson) : "");
+}
+
+Status ScoreClassesOf(const EvalOptions& options, const LoadedModel& loaded,
+                      const TokenRows& tokens, int64_t max_len) {
+  JobControl control;
+  WEFT_TRY_ASSIGN(const ClassesResult result,
+                  EvaluateClasses(*loaded.model, loaded.adapters, tokens.rows, loaded.labels,
+                                  options.batch, control));
+  if (!options.json) {
+    std::cout << "loss " << result.loss << ", " << ScoresText(result.scores) << "\n"
+              << tokens.summary.Text(max_len) << "\n";
+    return OkStatus();
+  }
+  nlohmann::json json = ScoresJson(result.scores);
+  json.update({{"loss", result.loss},
+               {"tokens", tokens.summary.tokens},
+               {"rows", tokens.summary.rows_used},
+               {"rows_cut", tokens.summary.rows_cut}});
+  std::cout << json.dump() << "\n";
+  return OkStatus();
+}
+
+Status ScoreChoicesOf(const EvalOptions& options, const LoadedModel& loaded,
+                      const std::vector<Row>& rows, int64_t max_len) {
+  const Result<std::vector<ChoiceRow>> made =
+      TokenizeChoices(rows, options.choices, *loaded.tokenizer, max_len);
+  WEFT_TRY(made.status().Within(options.data));
+  JobControl control;
+  WEFT_TRY_ASSIGN(const ChoicesResult result,
+                  EvaluateChoices(*loaded.model, loaded.adapters, *made, options.batch, control));
+  if (!options.json) {
+    std::cout << ScoresText(result.scores) << " of " << rows.size() << " answers\n";
+    return OkStatus();
+  }
+  nlohmann::json json = ScoresJson(result.scores);
+  json["rows"] = rows.size();
+  std::cout << json.dump() << "\n";
+  return OkStatus();
+}
+
+bool AreChoices(const EvalOptions& options, const std::vector<Row>& rows) {
+  return !options.choices.empty() ||
+         std::any_of(rows.begin(), rows.end(), [](const Row& row) { return !row.choices.empty(); });
+}
+
 Status Run(const EvalOptions& options) {
   WEFT_TRY_ASSIGN(const LoadedModel loaded, LoadForCommand(options.model));
   WEFT_TRY_ASSIGN(const std::vector<Row> rows, ReadRows(options.data, options.max_rows));
@@ -79,11 +140,20 @@ Status Run(const EvalOptions& options) {
     return InvalidArgument(Str("[eval] max-len: got ", tokenize.max_len,
                                ", the model's context is ", loaded.model->config().max_positions));
   }
+  const bool classifies = loaded.model->config().is_encoder();
+  if (AreChoices(options, rows)) {
+    if (!classifies) return ScoreChoicesOf(options, loaded, rows, tokenize.max_len);
+    return InvalidArgument(
+        "[eval] choices: an encoder chooses among its classes; give rows of text "
+        "and label");
+  }
+  if (classifies) tokenize.labels = loaded.labels;
   tokenize.chat = options.chat.use;
   tokenize.chat_template = ChooseChatTemplate(options.chat.name, *loaded.tokenizer);
   const Result<TokenRows> made = TokenizeRows(rows, *loaded.tokenizer, tokenize);
   WEFT_TRY(made.status().Within(options.data));
   const TokenRows& tokens = *made;
+  if (classifies) return ScoreClassesOf(options, loaded, tokens, tokenize.max_len);
   WEFT_TRY_ASSIGN(const Score score, ScoreRows(loaded, tokens, options.batch));
   Print(options, tokens.summary, score, tokenize.max_len);
   return OkStatus();
@@ -103,6 +173,9 @@ Action SetUpEval(CLI::App& app) {
       ->check(WholeNumber(int64_t{1}, kBatchRowsMax))
       ->capture_default_str();
   AddChatOptions(app, options->chat);
+  app.add_option("--choices", options->choices,
+                 "multiple choice: answers that every row's completion ends in one of")
+      ->delimiter(',');
   app.add_flag("--json", options->json, "one JSON object");
   return [options] { return Run(*options); };
 }

@@ -3,7 +3,7 @@
 #include "cli/whole_number.h"
 #include "common/adapters/peft_io.h"
 #include "common/formats/chat_template.h"
-#include "common/model/bind_adapter.h"
+#include "common/model/bind_dense.h"
 #include "common/tensor/device.h"
 
 namespace weft::cli {
@@ -38,14 +38,15 @@ Result<LoadedModel> LoadForCommand(const ModelOptions& options, bool token_by_to
                   Tokenizer::LoadFor(options.model, loaded.model->config().vocab_size));
   if (!options.adapter.empty()) {
     WEFT_TRY_ASSIGN(const PeftFolder peft, ReadPeft(options.adapter, loaded.model->sites()));
-    if (!peft.state.dense.empty()) {
-      return InvalidArgument(Str("[adapter] ", options.adapter,
-                                 ": modules_to_save are not supported by this command"));
-    }
     const at::NoGradGuard no_grad;
-    WEFT_TRY_ASSIGN(std::vector<Factors> factors, FactorsFor(*loaded.model, peft.state));
-    loaded.adapters.push_back(std::move(factors));
+    Result<AppliedAdapter> applied = Apply(*loaded.model, peft.state);
+    WEFT_TRY(applied.status().Within(options.adapter));
+    loaded.adapters.push_back(*std::move(applied));
+    loaded.labels = peft.state.spec.labels;
   }
+  if (!loaded.model->config().is_encoder()) return loaded;
+  WEFT_TRY(CheckHead(*loaded.model, loaded.adapters));
+  if (loaded.labels.empty()) loaded.labels = loaded.model->config().labels;
   return loaded;
 }
 

@@ -36,6 +36,8 @@ struct LoadedModel {
   std::shared_ptr<Model> model;
   std::unique_ptr<Tokenizer> tokenizer;
   AdapterBinding adapters;  // one or none
+  std::vector<std::string>
+      labels;  // of classes, where the model classifies: the adapter's or its own
 };
 
 /// Sets torch's threads, reads model and tokenizer (which must fit each other) and the adapter.

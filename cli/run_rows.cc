@@ -24,6 +24,12 @@ std::string Dump(const Json& json) {
 // Text that our own writer made.
 Json Parsed(const std::string& text) { return Json::parse(text, nullptr, false); }
 
+Json Named(const Metrics& metrics) {
+  Json object = Json::object();
+  for (const auto& [name, value] : metrics) object[name] = value;
+  return object;
+}
+
 Json ToObject(const RoundRow& round, const ClientRow& c) {
   return {{"round", round.round},
           {"client", c.client},
@@ -62,6 +68,7 @@ Json ToObject(const RoundRow& r) {
           {"eval_loss", OrNull(r.clients_loss)},
           {"evaluators", r.evaluators},
           {"server_loss", OrNull(r.server_loss)},
+          {"server_metrics", Named(r.server_metrics)},
           {"best", r.best},
           {"adapter_sha256", r.adapter_sha256},
           {"peft_folder", r.peft_folder},

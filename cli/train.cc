@@ -16,9 +16,12 @@
 #include "cli/whole_number.h"
 #include "client/schedule.h"
 #include "client/trainer.h"
+#include "common/adapters/dense.h"
 #include "common/adapters/peft_io.h"
+#include "common/evaluate/evaluate_classes.h"
 #include "common/evaluate/evaluate_rows.h"
-#include "common/model/bind_adapter.h"
+#include "common/formats/model_layout.h"
+#include "common/model/bind_dense.h"
 #include "common/tensor/device.h"
 
 namespace weft::cli {
@@ -51,9 +54,14 @@ struct Rows {
   std::vector<std::vector<const TokenRow*>> train_batches;
 };
 
-struct EvalLosses {
-  std::optional<double> before;
-  std::optional<double> after;
+// On --eval-data; nothing without it.
+struct Evaluated {
+  double loss = 0;
+  std::optional<ClassScores> scores;  // of a model that classifies
+};
+struct Evaluations {
+  std::optional<Evaluated> before;
+  std::optional<Evaluated> after;
 };
 
 Result<std::shared_ptr<Model>> LoadModel(const TrainOptions& options) {
@@ -61,6 +69,7 @@ Result<std::shared_ptr<Model>> LoadModel(const TrainOptions& options) {
   WEFT_TRY_ASSIGN(load.device, ParseDevice(options.model.device));
   WEFT_TRY_ASSIGN(load.dtype, ParseComputeType(options.model.dtype));
   load.trainable = options.full;
+  if (options.full) load.head_seed = options.seed;
   if (options.has_init_seed) load.init_seed = options.init_seed;
   if (options.model.threads > 0) at::set_num_threads(options.model.threads);
   return Model::Load(options.model.model, load);
@@ -79,6 +88,7 @@ Result<TokenRows> ReadTokens(const TrainOptions& options, const std::string& pat
         Str("[train] --max-len is ", tokenize.max_len, ", the model's context is ", context));
   }
   tokenize.long_rows = options.training.long_rows;
+  tokenize.labels = options.spec.labels;
   tokenize.chat = options.chat.use;
   tokenize.chat_template = ChooseChatTemplate(options.chat.name, *tokenizer);
   Result<TokenRows> tokens = TokenizeRows(rows, *tokenizer, tokenize);
@@ -141,12 +151,36 @@ Result<std::unique_ptr<Rows>> ReadAllRows(const TrainOptions& options, const Mod
   return rows;
 }
 
+// The names of the classes that an encoder is to tell apart: with --full the model's own, else
+// those given, those of the adapter it starts from, or those of the rows. Nothing for a decoder.
+Result<std::vector<std::string>> LabelsFor(const TrainOptions& options, const Model& model) {
+  if (!model.config().is_encoder()) {
+    if (options.spec.labels.empty()) return std::vector<std::string>();
+    return InvalidArgument(Str("[train] --labels: ", model.config().architecture,
+                               " predicts tokens, it has no classes; leave it out"));
+  }
+  if (options.data.empty()) {
+    return InvalidArgument("[train] an encoder trains on rows of text and label; give --data");
+  }
+  if (options.full) return model.config().labels;
+  if (!options.adapter_init.empty()) {
+    WEFT_TRY_ASSIGN(PeftFolder folder, ReadPeft(options.adapter_init, model.sites()));
+    if (!folder.state.spec.labels.empty()) return std::move(folder.state.spec.labels);
+  }
+  if (!options.spec.labels.empty()) return options.spec.labels;
+  WEFT_TRY_ASSIGN(const std::vector<Row> rows, ReadRows(options.data, options.max_rows));
+  const Result<std::vector<std::string>> found = LabelsOf(rows);
+  WEFT_TRY(found.status().Within(options.data));
+  return found;
+}
+
 Result<AdapterState> StartOf(const TrainOptions& options, const Model& model) {
   if (!options.adapter_init.empty()) {
     WEFT_TRY_ASSIGN(PeftFolder folder, ReadPeft(options.adapter_init, model.sites()));
     return std::move(folder.state);
   }
   AdapterSpec spec = options.spec;
+  if (!spec.labels.empty()) spec.modules_to_save = {"classifier"};
   spec.alpha = options.alpha.value_or(2.0 * static_cast<double>(spec.rank));
   if (spec.target_modules.empty()) spec.target_modules = {"all-linear"};
   WEFT_TRY_ASSIGN(const Adapter* method, FindAdapter(spec.method));
@@ -157,24 +191,36 @@ Result<AdapterState> StartOf(const TrainOptions& options, const Model& model) {
     std::cerr << "notice: the rank of " << capped.size() << " layers is capped at min(in, out), "
               << "e.g. " << capped[0] << " at " << RankFor(spec, capped[0]) << "\n";
   }
-  return method->Init(spec, sites, options.seed);
+  WEFT_TRY_ASSIGN(AdapterState state, method->Init(spec, sites, options.seed));
+  std::vector<LinearSite> all = model.sites();
+  for (LinearSite& site : HeadSites(model.config())) all.push_back(std::move(site));
+  WEFT_TRY_ASSIGN(state.dense, FreshDense(spec, all, options.seed));
+  return state;
 }
 
-Result<std::optional<double>> EvalLoss(const TrainOptions& options, const Model& model,
-                                       const Rows& rows, const AdapterState& state) {
-  std::optional<double> loss;
-  if (rows.eval.rows.empty()) return loss;
+Result<std::optional<Evaluated>> Evaluate(const TrainOptions& options, const Model& model,
+                                          const Rows& rows, const AdapterState& state) {
+  std::optional<Evaluated> evaluated;
+  if (rows.eval.rows.empty()) return evaluated;
   AdapterBinding binding;
   if (!options.full) {
     const at::NoGradGuard no_grad;
-    WEFT_TRY_ASSIGN(std::vector<Factors> factors, FactorsFor(model, state));
-    binding.push_back(std::move(factors));
+    WEFT_TRY_ASSIGN(AppliedAdapter applied, Apply(model, state));
+    binding.push_back(std::move(applied));
   }
   JobControl control;
-  WEFT_TRY_ASSIGN(const RowsLoss total, EvaluateRows(model, binding, rows.eval.rows,
-                                                     options.training.batch_size, control));
-  loss = total.loss;
-  return loss;
+  const int64_t batch = options.training.batch_size;
+  if (model.config().is_encoder()) {
+    WEFT_TRY_ASSIGN(
+        const ClassesResult result,
+        EvaluateClasses(model, binding, rows.eval.rows, options.spec.labels, batch, control));
+    evaluated = {result.loss, result.scores};
+    return evaluated;
+  }
+  WEFT_TRY_ASSIGN(const RowsLoss total,
+                  EvaluateRows(model, binding, rows.eval.rows, batch, control));
+  evaluated = {total.loss, std::nullopt};
+  return evaluated;
 }
 
 Result<TrainOutput> RunTraining(const TrainOptions& options, const Model& model, Rows& rows,
@@ -204,7 +250,16 @@ Status WriteResult(const TrainOptions& options, const Model& model, const TrainO
                     .fan_in_fan_out = model.config().family == ModelFamily::kGpt2});
 }
 
-void Print(const TrainOptions& options, const TrainOutput& output, const EvalLosses& eval) {
+void AddScores(const std::string& when, const Evaluated& evaluated, nlohmann::json& json) {
+  json["eval_loss_" + when] = evaluated.loss;
+  if (!evaluated.scores) return;
+  json["eval_accuracy_" + when] = evaluated.scores->accuracy;
+  json["eval_f1_" + when] = evaluated.scores->f1;
+  json["eval_matthews_" + when] = evaluated.scores->matthews;
+  if (evaluated.scores->pearson) json["eval_pearson_" + when] = *evaluated.scores->pearson;
+}
+
+void Print(const TrainOptions& options, const TrainOutput& output, const Evaluations& eval) {
   nlohmann::json json = {
       {"steps", output.steps.size()},           {"train_loss", output.train_loss},
       {"num_examples", output.num_examples},    {"label_tokens", output.label_tokens},
@@ -215,14 +270,19 @@ void Print(const TrainOptions& options, const TrainOutput& output, const EvalLos
     json["step_loss"].push_back(step.loss);
     json["grad_norm"].push_back(step.grad_norm);
   }
-  if (eval.before) json["eval_loss_before"] = *eval.before;
-  if (eval.after) json["eval_loss_after"] = *eval.after;
+  if (eval.before) AddScores("before", *eval.before, json);
+  if (eval.after) AddScores("after", *eval.after, json);
   if (options.json) {
     std::cout << json.dump() << "\n";
     return;
   }
   std::cout << "mean loss " << output.train_loss << " over " << output.steps.size() << " steps";
-  if (eval.after) std::cout << "; evaluation loss " << *eval.before << " → " << *eval.after;
+  if (eval.after)
+    std::cout << "; evaluation loss " << eval.before->loss << " → " << eval.after->loss;
+  if (eval.after && eval.after->scores) {
+    std::cout << ", accuracy " << eval.before->scores->accuracy << " → "
+              << eval.after->scores->accuracy;
+  }
   std::cout << "\nwritten to " << options.out << "\n";
 }
 
@@ -232,15 +292,16 @@ Status Run(TrainOptions options) {
   WEFT_TRY(CheckTraining(options.training));
   WEFT_TRY(PrepareOutFolder(options.out, options.model.model));
   WEFT_TRY_ASSIGN(const std::shared_ptr<Model> model, LoadModel(options));
+  WEFT_TRY_ASSIGN(options.spec.labels, LabelsFor(options, *model));
   WEFT_TRY_ASSIGN(const std::unique_ptr<Rows> rows, ReadAllRows(options, *model));
   AdapterState start;
   if (!options.full) {
     WEFT_TRY_ASSIGN(start, StartOf(options, *model));
   }
-  EvalLosses eval;
-  WEFT_TRY_ASSIGN(eval.before, EvalLoss(options, *model, *rows, start));
+  Evaluations eval;
+  WEFT_TRY_ASSIGN(eval.before, Evaluate(options, *model, *rows, start));
   WEFT_TRY_ASSIGN(const TrainOutput output, RunTraining(options, *model, *rows, start));
-  WEFT_TRY_ASSIGN(eval.after, EvalLoss(options, *model, *rows, output.state));
+  WEFT_TRY_ASSIGN(eval.after, Evaluate(options, *model, *rows, output.state));
   WEFT_TRY(WriteResult(options, *model, output));
   Print(options, output, eval);
   return OkStatus();
@@ -248,7 +309,7 @@ Status Run(TrainOptions options) {
 
 constexpr std::array kOfFreshAdapters = {"--rank",         "--alpha",           "--target-modules",
                                          "--target-regex", "--exclude-modules", "--rslora",
-                                         "--dropout"};
+                                         "--dropout",      "--labels"};
 
 void AddAdapterOptions(CLI::App& app, TrainOptions& options) {
   CLI::Option* init =
@@ -265,6 +326,9 @@ void AddAdapterOptions(CLI::App& app, TrainOptions& options) {
       ->delimiter(',');
   app.add_flag("--rslora", options.spec.rslora, "scaling alpha/√rank");
   app.add_option("--dropout", options.spec.dropout, "on the adapters' input");
+  app.add_option("--labels", options.spec.labels,
+                 "names of an encoder's classes (default: those of the rows)")
+      ->delimiter(',');
   for (const char* of_a_fresh_one : kOfFreshAdapters) init->excludes(of_a_fresh_one);
 }
 

@@ -34,6 +34,7 @@ Result<SharedBase> LoadSharedBase(const ModelSettings& model) {
   shared.chat_template = ChooseChatTemplate(model.chat_template, *tokenizer);
   shared.tokenizer = std::move(tokenizer);
   shared.context = config.max_positions;
+  shared.classifies = config.is_encoder();
   shared.models = std::make_shared<ModelShelf>(model.path, device);
   return shared;
 }
@@ -41,6 +42,7 @@ Result<SharedBase> LoadSharedBase(const ModelSettings& model) {
 Result<std::shared_ptr<Site>> LoadSite(const ClientSettings& client, const SharedBase& shared) {
   const std::string where = Str("[client] ", client.name);
   const auto check = [&](const std::vector<Row>& rows, const std::string& file) {
+    if (shared.classifies) return CheckLabelled(rows).Within(Str(where, ": ", file));
     TokenizeOptions options;
     options.chat_template = shared.chat_template;
     return CheckRows(rows, *shared.tokenizer, options).Within(Str(where, ": ", file));

@@ -17,7 +17,8 @@ struct SharedBase {
   std::shared_ptr<const Tokenizer> tokenizer;
   ChatChoice chat_template = NoChatTemplate();
   BaseDescription base;
-  int64_t context = 0;  // the longest row the base takes, in tokens
+  int64_t context = 0;      // the longest row the base takes, in tokens
+  bool classifies = false;  // rows have a class; which ones there are, the plan says
 };
 [[nodiscard]] Result<SharedBase> LoadSharedBase(const ModelSettings& model);
 

@@ -44,20 +44,24 @@ Result<FlatAdapter> Flatten(const AdapterState& start, at::Device device) {
     if (Contains(trainable, tensor.name)) total += tensor.value.numel();
     return tensor.value;
   });
+  for (const NamedTensor& tensor : flat.state.dense) total += tensor.value.numel();
   const auto options = at::TensorOptions().dtype(at::kFloat).device(device);
   at::Tensor values = at::empty({total}, options);
   at::Tensor gradients = at::zeros({total}, options);
   int64_t begin = 0;
-  MapTensors(flat.state.sites, [&](const NamedTensor& tensor) {
-    if (!Contains(trainable, tensor.name)) return tensor.value;
-    const int64_t count = tensor.value.numel();
-    at::Tensor view = values.narrow(0, begin, count).view(tensor.value.sizes());
-    view.copy_(tensor.value);
+  const auto leaf_of = [&](const at::Tensor& value) {
+    const int64_t count = value.numel();
+    at::Tensor view = values.narrow(0, begin, count).view(value.sizes());
+    view.copy_(value);
     at::Tensor leaf = view.detach().requires_grad_(true);
     leaf.mutable_grad() = gradients.narrow(0, begin, count).view(leaf.sizes());
     begin += count;
     return leaf;
+  };
+  MapTensors(flat.state.sites, [&](const NamedTensor& tensor) {
+    return Contains(trainable, tensor.name) ? leaf_of(tensor.value) : tensor.value;
   });
+  for (NamedTensor& tensor : flat.state.dense) tensor.value = leaf_of(tensor.value);
   flat.parameters = {{std::move(values)}, {std::move(gradients)}};
   return flat;
 }

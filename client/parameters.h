@@ -23,7 +23,8 @@ struct ParameterSet {
   void ScaleGradients(double factor);
 };
 
-/// A copy of `start` on `device` whose trainable tensors are leaves that view one buffer.
+/// A copy of `start` on `device` whose trainable tensors, its dense part last, are leaves that view
+/// one buffer.
 struct FlatAdapter {
   AdapterState state;
   ParameterSet parameters;  // one value and one gradient tensor, both flat

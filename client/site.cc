@@ -27,15 +27,18 @@ Result<std::shared_ptr<const Model>> ModelShelf::Any() {
 }
 
 Result<std::shared_ptr<const TokenRows>> Site::Tokens(Split split, int64_t max_len,
-                                                      const std::string& long_rows) {
+                                                      const std::string& long_rows,
+                                                      const std::vector<std::string>& labels) {
   const bool train = split == Split::kTrain;
-  const std::string key = Str(train ? "train" : "validation", " ", max_len, " ", long_rows);
+  std::string key = Str(train ? "train" : "validation", " ", max_len, " ", long_rows);
+  for (const std::string& label : labels) key += "\n" + label;
   const std::lock_guard lock(mutex_);
   std::shared_ptr<const TokenRows>& tokens = tokens_[key];
   if (tokens == nullptr) {
     TokenizeOptions options;
     options.max_len = max_len;
     options.long_rows = long_rows;
+    options.labels = labels;
     options.chat = parts_.chat;
     options.chat_template = parts_.chat_template;
     const std::vector<Row>& rows = train ? parts_.train : parts_.validation;

@@ -60,9 +60,11 @@ class Site {
   [[nodiscard]] uint64_t num_validation() const { return parts_.validation.size(); }
 
   enum class Split { kTrain, kValidation };
-  /// The rows as tokens, at most `max_len` of each; made once for each setting and kept.
-  [[nodiscard]] Result<std::shared_ptr<const TokenRows>> Tokens(Split split, int64_t max_len,
-                                                                const std::string& long_rows);
+  /// The rows as tokens, at most `max_len` of each, with their class where `labels` names classes;
+  /// made once for each setting and kept.
+  [[nodiscard]] Result<std::shared_ptr<const TokenRows>> Tokens(
+      Split split, int64_t max_len, const std::string& long_rows,
+      const std::vector<std::string>& labels = {});
 
  private:
   const Parts parts_;

@@ -6,19 +6,41 @@
 #include "client/trainer.h"
 #include "client/training_state.h"
 #include "common/adapters/adapter.h"
+#include "common/adapters/dense.h"
 #include "common/adapters/distance.h"
 #include "common/base/str.h"
 #include "common/codec/adapter_block.h"
 #include "common/codec/layout.h"
 #include "common/crypto/digest.h"
 #include "common/evaluate/evaluate_rows.h"
+#include "common/formats/model_layout.h"
 #include "common/model/bind_adapter.h"
+#include "common/model/bind_dense.h"
 #include "common/tensor/guard.h"
 
 namespace weft {
 namespace {
 
 constexpr int64_t kEvalRows = 8;  // in one forward pass
+
+// The layers an adapter may sit on, and the head's behind them, as the aggregator lists them.
+std::vector<LinearSite> AllSites(const Model& model) {
+  std::vector<LinearSite> all = model.sites();
+  for (LinearSite& site : HeadSites(model.config())) all.push_back(std::move(site));
+  return all;
+}
+
+// An encoder learns classes, a decoder text.
+Status CheckLabels(const Model& model, const std::vector<std::string>& labels) {
+  const ModelConfig& config = model.config();
+  if (config.is_encoder() == !labels.empty()) return OkStatus();
+  return InvalidArgument(config.is_encoder()
+                             ? Str(config.architecture,
+                                   " gives rows a class, and the plan names "
+                                   "none; set adapter.labels")
+                             : Str("adapter.labels: ", config.architecture,
+                                   " predicts tokens, it has no classes; leave it out"));
+}
 
 class RoundTraining {
  public:
@@ -27,8 +49,10 @@ class RoundTraining {
 
   Result<TrainJob::Output> Run(std::function<void(const std::string&)> notice) {
     WEFT_TRY_ASSIGN(model_, site_.models().Get(plan_.training.dtype));
+    WEFT_TRY_ASSIGN(const AdapterSpec* spec, Spec());
+    WEFT_TRY(CheckLabels(*model_, spec->labels).Within("[train]"));
     WEFT_TRY_ASSIGN(rows_, site_.Tokens(Site::Split::kTrain, MaxRowTokens(plan_.training, *model_),
-                                        plan_.training.long_rows));
+                                        plan_.training.long_rows, spec->labels));
     TrainInput input;
     WEFT_TRY(ReadBundle(input));
     sent_ = input.start;
@@ -54,6 +78,12 @@ class RoundTraining {
         Str("[train] round ", plan_.round, ": the plan has no entry for ", job_.client));
   }
 
+  Status DoesNotFit() const {
+    return InvalidArgument(Str("[train] round ", plan_.round,
+                               ": the bundle's adapter does not fit the base model's layers; is it "
+                               "the same base?"));
+  }
+
   Status ReadBundle(TrainInput& input) {
     WEFT_TRY_ASSIGN(const AdapterSpec* spec, Spec());
     WEFT_TRY_ASSIGN(const Adapter* method, FindAdapter(spec->method));
@@ -63,13 +93,18 @@ class RoundTraining {
       WEFT_TRY_ASSIGN(bundle, DecodeBundle(job_.bundle, at::kCPU));
     }
     WEFT_TRY_ASSIGN(AdapterState fresh, method->Init(*spec, sites, plan_.seed));
+    WEFT_TRY_ASSIGN(fresh.dense, FreshDense(*spec, AllSites(*model_), plan_.seed));
+    // A client that starts afresh beside a frozen adapter still goes on from the head.
+    if (bundle.frozen && !bundle.adapter && !bundle.frozen->dense.empty()) {
+      AdapterState start = fresh;
+      start.dense = std::move(bundle.frozen->dense);
+      bundle.frozen->dense.clear();
+      if (!SameLayout(start, fresh)) return DoesNotFit();
+      fresh = std::move(start);
+    }
     if (bundle.adapter) {
       WEFT_TRY(CheckSameSpec(bundle.adapter->spec, *spec).Within("[train] the bundle's adapter"));
-      if (!SameLayout(*bundle.adapter, fresh)) {
-        return InvalidArgument(Str("[train] round ", plan_.round,
-                                   ": the bundle's adapter does not fit the base model's layers; "
-                                   "is it the same base?"));
-      }
+      if (!SameLayout(*bundle.adapter, fresh)) return DoesNotFit();
       input.start = std::move(*bundle.adapter);
       continues_ = true;
     } else {
@@ -166,7 +201,9 @@ Result<AdapterBinding> BindBundle(const Model& model, AdapterBundle bundle) {
     WEFT_TRY_ASSIGN(const LowRankAdapter lowered, Lower(**part));
     WEFT_TRY_ASSIGN(std::vector<Factors> factors, FactorsFor(model, lowered));
     binding.push_back(std::move(factors));
+    WEFT_TRY_ASSIGN(binding.back().dense, DenseFor(model, (*part)->dense));
   }
+  WEFT_TRY(CheckHead(model, binding));
   return binding;
 }
 
@@ -175,12 +212,17 @@ Result<EvalReport> Evaluate(Site& site, const ClientEvaluateJob& job, JobControl
     return FailedPrecondition(Str("[evaluate] ", job.client, " has no validation rows"));
   }
   WEFT_TRY_ASSIGN(const std::shared_ptr<const Model> model, site.models().Any());
-  WEFT_TRY_ASSIGN(const auto rows,
-                  site.Tokens(Site::Split::kValidation, model->config().max_positions, "cut"));
   AdapterBundle bundle;
   if (!job.bundle.empty()) {
     WEFT_TRY_ASSIGN(bundle, DecodeBundle(job.bundle, at::kCPU));
   }
+  std::vector<std::string> labels;
+  for (const std::optional<AdapterState>* part : {&bundle.adapter, &bundle.frozen}) {
+    if (part->has_value() && labels.empty()) labels = (*part)->spec.labels;
+  }
+  WEFT_TRY(CheckLabels(*model, labels).Within("[evaluate]"));
+  WEFT_TRY_ASSIGN(const auto rows, site.Tokens(Site::Split::kValidation,
+                                               model->config().max_positions, "cut", labels));
   WEFT_TRY_ASSIGN(const AdapterBinding binding, BindBundle(*model, std::move(bundle)));
   WEFT_TRY_ASSIGN(const RowsLoss total,
                   EvaluateRows(*model, binding, rows->rows, kEvalRows, control));

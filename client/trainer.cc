@@ -10,6 +10,7 @@
 #include "common/base/str.h"
 #include "common/data/batch.h"
 #include "common/model/bind_adapter.h"
+#include "common/model/bind_dense.h"
 #include "common/tensor/guard.h"
 
 namespace weft {
@@ -46,6 +47,8 @@ class TrainRun {
     optimizer_.emplace(training_, parameters_);
     if (input_.moments) WEFT_TRY(optimizer_->Restore(*input_.moments));
     WEFT_TRY(PrepareMethod());
+    WEFT_TRY_ASSIGN(const AdapterBinding binding, Binding());
+    WEFT_TRY(CheckHead(model_, binding));
     if (objective_->NeedsStart()) {
       for (const at::Tensor& value : parameters_.values) start_.push_back(value.clone());
     }
@@ -59,7 +62,6 @@ class TrainRun {
       WEFT_TRY_ASSIGN(parameters_, WeightsOf(model_));
       return OkStatus();
     }
-    WEFT_TRY(CheckNoDense(input_.start));
     WEFT_TRY_ASSIGN(method_, FindAdapter(input_.start.spec.method));
     WEFT_TRY_ASSIGN(FlatAdapter flat, Flatten(input_.start, model_.device()));
     state_ = std::move(flat.state);
@@ -81,16 +83,8 @@ class TrainRun {
     return training_.schedule_steps > 0 ? training_.schedule_steps : num_steps_ * input_.num_rounds;
   }
 
-  static Status CheckNoDense(const AdapterState& state) {
-    if (state.dense.empty()) return OkStatus();
-    return FailedPrecondition(Str("[train] the adapter replaces ", state.dense[0].name,
-                                  " (modules_to_save), which is read and written but not trained; "
-                                  "leave modules_to_save out"));
-  }
-
   Status BindFrozen() {
     for (const AdapterState& state : input_.frozen) {
-      WEFT_TRY(CheckNoDense(state));
       WEFT_TRY_ASSIGN(LowRankAdapter lowered, Lower(state));
       for (LowRankSite& site : lowered) {  // cast once, not in every pass
         site.factors.A_RI = site.factors.A_RI.to(model_.dtype());
@@ -98,6 +92,7 @@ class TrainRun {
       }
       WEFT_TRY_ASSIGN(std::vector<Factors> factors, FactorsFor(model_, lowered));
       frozen_.push_back(std::move(factors));
+      WEFT_TRY_ASSIGN(frozen_.back().dense, DenseFor(model_, state.dense));
     }
     return OkStatus();
   }
@@ -244,7 +239,7 @@ class TrainRun {
   Result<AdapterBinding> Binding() const {
     AdapterBinding binding;
     if (method_ != nullptr) {
-      WEFT_TRY_ASSIGN(std::vector<Factors> trained, FactorsFor(model_, state_, prepared_.get()));
+      WEFT_TRY_ASSIGN(AppliedAdapter trained, Apply(model_, state_, prepared_.get()));
       binding.push_back(std::move(trained));
     }
     binding.insert(binding.end(), frozen_.begin(), frozen_.end());

@@ -65,6 +65,9 @@ std::string LayoutName(const AdapterState& state) {
       text += Str("\n", site.site.path, " ", tensor.name, " ", tensor.value.sizes());
     }
   }
+  for (const NamedTensor& tensor : state.dense) {
+    text += Str("\n", tensor.name, " ", tensor.value.sizes());
+  }
   return Sha256Hex(AsBytes(text));
 }
 

@@ -230,11 +230,13 @@ class Simulation {
     WEFT_TRY_ASSIGN(evaluation.model, shared_.models->Get(settings_.train.dtype));
     TokenizeOptions tokens;
     tokens.max_len = MaxRowTokens(settings_.train, *evaluation.model);
+    tokens.labels = settings_.adapter.labels;
     tokens.chat_template = shared_.chat_template;
     WEFT_TRY_ASSIGN(TokenRows rows,
                     TokenizeRows(population_.evaluation, *shared_.tokenizer, tokens));
     evaluation.rows = std::make_shared<const TokenRows>(std::move(rows));
     evaluation.batch_size = settings_.evaluate.batch_size;
+    evaluation.labels = settings_.adapter.labels;
     RegisterServerEvaluation(table_, std::move(evaluation));
     return OkStatus();
   }

@@ -236,6 +236,31 @@ Result<std::vector<SiteOutcome>> MergeSites(const Strategy& strategy, const Merg
   return outcomes;
 }
 
+// Σ p_k θ_k of whole modules, in client order. They have no factors, so there is nothing to merge
+// but the average, whatever the rule.
+Result<std::vector<NamedTensor>> MergeDense(const MergeInput& input) {
+  std::vector<NamedTensor> merged;
+  for (const NamedTensor& old : input.global.adapter.dense) {
+    merged.push_back({old.name, at::zeros(old.value.sizes(), at::kDouble)});
+  }
+  if (merged.empty()) return merged;
+  for (size_t k = 0; k < input.updates.size(); ++k) {
+    WEFT_TRY_ASSIGN(const std::vector<NamedTensor> own, input.updates.Dense(k));
+    WEFT_CHECK(own.size() == merged.size(), own.size(), " of ", merged.size());
+    for (size_t i = 0; i < own.size(); ++i) {
+      merged[i].value.add_(own[i].value.to(at::kDouble), input.updates.weight(k));
+    }
+  }
+  for (NamedTensor& tensor : merged) {
+    tensor.value = tensor.value.to(at::kFloat);
+    if (!at::isfinite(tensor.value).all().item<bool>()) {
+      return InvalidArgument(
+          Str("[merge] the merged ", tensor.name, " has values that are not finite in float32"));
+    }
+  }
+  return merged;
+}
+
 Certificate Certify(const std::vector<SiteOutcome>& outcomes, const MergeInput& input) {
   Certificate certificate;
   SiteOutcome sum;
@@ -292,6 +317,7 @@ Result<MergedRound> MergeRound(const Strategy& strategy, const MergeInput& input
     merged.global.init = input.global.init;
     for (SiteOutcome& site : outcomes) merged.global.adapter.sites.push_back(std::move(site.state));
     merged.global.adapter.spec = UnitSpec(input.global.init, merged.global.adapter.sites);
+    WEFT_TRY_ASSIGN(merged.global.adapter.dense, MergeDense(input));
     return merged;
   });
 }

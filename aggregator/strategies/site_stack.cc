@@ -26,6 +26,10 @@ LowRank SiteStack::Of(size_t client) const {
   return {factors.A_RI.narrow(0, begin, rank), factors.B_OR.narrow(1, begin, rank)};
 }
 
+Result<std::vector<NamedTensor>> UpdateSource::Dense(size_t) const {
+  return std::vector<NamedTensor>();
+}
+
 Result<SiteStack> UpdateSource::Stack(size_t site) const {
   StackMemory memory;
   return StackIn(memory, site);

@@ -44,7 +44,8 @@ Result<GlobalState> DecodeState(const Blob& bytes, std::string_view strategy) {
   }
   std::vector<LinearSite> sites;
   for (const BlockSite& site : adapter->sites) sites.push_back(site.site);
-  WEFT_TRY(CheckLayout(*adapter, adapter->spec, sites, Float32Codec().dtype()).Within("[state]"));
+  WEFT_TRY(CheckLayout(*adapter, adapter->spec, sites, Float32Codec().dtype(), DenseOf(*adapter))
+               .Within("[state]"));
   WEFT_TRY_ASSIGN(state.adapter, ViewAdapter(*adapter, Float32Codec()));
   return state;
 }

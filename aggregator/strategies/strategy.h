@@ -64,6 +64,8 @@ class UpdateSource {
   /// Float64 factors at scale 1 of one site. Thread-safe.
   [[nodiscard]] virtual Result<LowRank> Factors(size_t client, size_t site) const = 0;
   [[nodiscard]] virtual Result<SiteStack> Stack(size_t site) const;
+  /// The client's whole modules, of the global adapter's names and shapes. None unless overridden.
+  [[nodiscard]] virtual Result<std::vector<NamedTensor>> Dense(size_t client) const;
   /// The stack lies in `memory`.
   [[nodiscard]] Result<SiteStack> StackIn(StackMemory& memory, size_t site) const;
 };

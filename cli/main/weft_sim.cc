@@ -42,6 +42,7 @@ Json ToJson(const weft::sim::SimulationReport& report) {
   out["eval_loss"] = report.eval_loss;
   out["adapter_sha256"] = report.adapter_sha256;
   for (const weft::RoundRow& round : report.run.rounds) {
+    for (const auto& [name, value] : round.server_metrics) out["eval_" + name].push_back(value);
     if (round.round == 0) continue;  // nothing was merged
     out["error_before_truncation"].push_back(round.certificate.error_before_truncation);
     out["error_published"].push_back(round.certificate.error_published);
@@ -58,6 +59,8 @@ void Print(const weft::sim::SimulationReport& report) {
     if (round.train_loss) std::cout << "  train_loss " << *round.train_loss;
     if (round.clients_loss) std::cout << "  eval_loss " << *round.clients_loss << " (sites)";
     if (round.server_loss) std::cout << "  eval_loss " << *round.server_loss << " (aggregator)";
+    for (const auto& [name, value] : round.server_metrics)
+      std::cout << "  " << name << " " << value;
     std::cout << (round.best ? "  best\n" : "\n");
   }
   std::cout << report.clients << " clients on " << report.workers << " workers: " << report.wall_s

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "common/adapters/match.h"
 #include "common/base/random.h"
 #include "common/base/str.h"
 #include "common/formats/path_regex.h"
@@ -40,11 +41,6 @@ Status CheckModules(const AdapterSpec& spec, std::span<const LinearSite> base_si
 }
 
 }  // namespace
-
-bool IsHeadPath(std::string_view path) {
-  const std::string_view first = path.substr(0, path.find('.'));
-  return first == "classifier" || first == "score";
-}
 
 Result<std::vector<TensorLayout>> DenseLayout(const AdapterSpec& spec,
                                               std::span<const LinearSite> base_sites) {

@@ -11,10 +11,6 @@
 
 namespace weft {
 
-/// Is it a layer of a classification head? These are PEFT's names for one ("classifier", "score");
-/// "all-linear" passes them over.
-[[nodiscard]] bool IsHeadPath(std::string_view path);
-
 /// What the spec trains whole of a base with these layers (its head's last): bias [out] and weight
 /// [out×in] of each layer that modules_to_save covers, in the base's order; the output layer has a
 /// row for each of the spec's labels. Nothing where modules_to_save is empty. kInvalidArgument: a

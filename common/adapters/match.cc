@@ -13,7 +13,8 @@ namespace weft {
 namespace {
 
 constexpr std::string_view kAllLinear = "all-linear";
-constexpr std::string_view kHead = "lm_head";  // the only linear layer "all-linear" leaves out
+constexpr std::string_view kHead =
+    "lm_head";  // "all-linear" leaves it out, and a classifier's head
 
 // "q_proj" and "self_attn.q_proj" are suffixes at a dot; a full path is itself.
 bool NamedBy(std::string_view name, std::string_view path) {
@@ -166,6 +167,11 @@ Status CheckEachTargetMatches(const AdapterSpec& spec, std::span<const LinearSit
 
 }  // namespace
 
+bool IsHeadPath(std::string_view path) {
+  const std::string_view first = path.substr(0, path.find('.'));
+  return first == "classifier" || first == "score";
+}
+
 Status CheckPatterns(const AdapterSpec& spec) {
   std::vector<std::string> regexes;
   if (!spec.target_regex.empty()) {
@@ -215,7 +221,7 @@ Result<bool> Chooses(const AdapterSpec& spec, std::string_view path) {
   if (excluded) return false;
   if (!spec.target_regex.empty()) return FullMatch(spec.target_regex, path);
   if (IsAllLinear(spec)) {
-    if (LastName(path) == kHead) return false;
+    if (LastName(path) == kHead || IsHeadPath(path)) return false;
   } else if (std::find(spec.target_modules.begin(), spec.target_modules.end(), path) !=
              spec.target_modules.end()) {
     return true;  // PEFT: a full path is chosen whatever the layers say

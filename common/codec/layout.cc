@@ -52,10 +52,27 @@ Status CheckSite(const BlockSite& got, const LinearSite& wanted, const SiteLayou
   return OkStatus();
 }
 
+Status CheckDense(const BlockSection& section, std::span<const TensorLayout> wanted, DType dtype) {
+  const std::vector<BlockTensor>& got = section.dense;
+  for (size_t i = 0; i < std::min(got.size(), wanted.size()); ++i) {
+    WEFT_TRY(CheckTensor(got[i], wanted[i], 0, dtype).Within("dense"));
+  }
+  if (got.size() > wanted.size()) {
+    return InvalidArgument(
+        Str("dense tensor ", got[wanted.size()].name,
+            wanted.empty() ? ": the plan trains no whole modules" : ": is one too many"));
+  }
+  if (got.size() < wanted.size()) {
+    return InvalidArgument(Str("dense tensor ", wanted[got.size()].name, ": is missing"));
+  }
+  return OkStatus();
+}
+
 }  // namespace
 
 Status CheckLayout(const BlockSection& section, const AdapterSpec& spec,
-                   std::span<const LinearSite> sites, DType dtype) {
+                   std::span<const LinearSite> sites, DType dtype,
+                   std::span<const TensorLayout> dense) {
   WEFT_TRY_ASSIGN(const Adapter* method, FindAdapter(spec.method));
   WEFT_TRY_ASSIGN(const std::vector<SiteLayout> layout, method->Layout(spec, sites));
   for (size_t i = 0; i < std::min(sites.size(), section.sites.size()); ++i) {
@@ -73,11 +90,13 @@ Status CheckLayout(const BlockSection& section, const AdapterSpec& spec,
             few ? sites[section.sites.size()].path : section.sites[sites.size()].site.path,
             few ? " is missing" : " is one too many"));
   }
-  if (!section.dense.empty()) {
-    return InvalidArgument(
-        Str("dense tensor ", section.dense.front().name, ": the plan trains no whole modules"));
-  }
-  return OkStatus();
+  return CheckDense(section, dense, dtype);
+}
+
+std::vector<TensorLayout> DenseOf(const BlockSection& section) {
+  std::vector<TensorLayout> layout;
+  for (const BlockTensor& tensor : section.dense) layout.push_back({tensor.name, tensor.shape});
+  return layout;
 }
 
 Status CheckSameSpec(const AdapterSpec& got, const AdapterSpec& wanted) {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "common/adapters/adapter.h"
 #include "common/base/result.h"
 #include "common/plan/adapter_spec.h"
 #include "common/wire/tensor_block.h"
@@ -14,9 +15,13 @@ namespace weft {
 
 /// kInvalidArgument naming site, tensor, got and wanted unless `section` has exactly these sites in
 /// this order, each with exactly the tensors of the method's Layout, of element type `dtype`, and
-/// no dense part. The caller puts whose section it is in front (Status::Within).
+/// exactly this dense part. The caller puts whose section it is in front (Status::Within).
 [[nodiscard]] Status CheckLayout(const BlockSection& section, const AdapterSpec& spec,
-                                 std::span<const LinearSite> sites, DType dtype);
+                                 std::span<const LinearSite> sites, DType dtype,
+                                 std::span<const TensorLayout> dense = {});
+
+/// Names and shapes of a section's dense part.
+[[nodiscard]] std::vector<TensorLayout> DenseOf(const BlockSection& section);
 
 /// kInvalidArgument naming the first field in which two specs differ.
 [[nodiscard]] Status CheckSameSpec(const AdapterSpec& got, const AdapterSpec& wanted);

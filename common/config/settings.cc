@@ -151,6 +151,9 @@ void BindAdapter(std::vector<Binding>& t, Settings& s) {
   t.push_back({"adapter", "alpha-pattern", &a.alpha_pattern, "The same for alpha.", Above(0)});
   t.push_back({"adapter", "modules-to-save", &a.modules_to_save,
                "Whole modules trained and shipped beside the factors.", kAny});
+  t.push_back({"adapter", "labels", &a.labels,
+               "Names of the classes by id, of an encoder; its head is trained by modules-to-save.",
+               kAny});
   t.push_back({"adapter", "options", &a.options, "Settings that only one method knows.", kAny});
 }
 

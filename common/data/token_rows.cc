@@ -241,6 +241,11 @@ std::string DataSummary::Text(int64_t max_len) const {
   return text;
 }
 
+Status CheckLabelled(std::span<const Row> rows) {
+  for (const Row& row : rows) WEFT_TRY(LabelOf(row).status());
+  return OkStatus();
+}
+
 Result<std::vector<std::string>> LabelsOf(std::span<const Row> rows) {
   std::set<std::string, std::less<>> names;
   int64_t largest = 0;

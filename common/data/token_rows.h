@@ -82,6 +82,9 @@ struct TokenizeOptions {
 [[nodiscard]] Status CheckRows(std::span<const Row> rows, const Tokenizer& tokenizer,
                                const TokenizeOptions& options);
 
+/// Whether every row has a text and a label, whichever.
+[[nodiscard]] Status CheckLabelled(std::span<const Row> rows);
+
 /// The classes of labelled rows: where every label is a whole number, "0" to the largest, else the
 /// different labels in order. kInvalidArgument: a row without a label, fewer than two classes, or
 /// more than limits::kLabelsMax.

@@ -137,6 +137,7 @@ void VisitFields(V& visit, S& event) {
   visit.Required("version", event.version);
   visit.Required("loss", event.loss);
   visit.Required("label_tokens", event.label_tokens);
+  visit.Optional("metrics", event.metrics);
   visit.Optional("evaluate_s", event.evaluate_s);
 }
 

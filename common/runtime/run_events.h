@@ -186,6 +186,7 @@ struct ServerEvaluated {
   RoundId version;
   double loss = 0;
   uint64_t label_tokens = 0;
+  Metrics metrics = {};  // accuracy and so on, where rows are classified
   double evaluate_s = 0;
   friend bool operator==(const ServerEvaluated&, const ServerEvaluated&) = default;
 };

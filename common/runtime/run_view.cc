@@ -209,6 +209,7 @@ struct Folder {
   }
   void operator()(const ServerEvaluated& event) const {
     Round(event.version).server_loss = event.loss;
+    Round(event.version).server_metrics = event.metrics;
   }
   void operator()(const BestRound& event) const {
     for (RoundRow& round : view.rounds) round.best = round.round == event.version.number;

@@ -57,6 +57,7 @@ struct RoundRow {
   std::optional<double> clients_loss;  // of the published adapter, weighted by label tokens
   uint64_t evaluators = 0;             // clients behind clients_loss
   std::optional<double> server_loss;
+  Metrics server_metrics;  // beside it, where rows are classified
   bool best = false;
   std::string adapter_sha256;
   std::string peft_folder;

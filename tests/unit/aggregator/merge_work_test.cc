@@ -350,13 +350,18 @@ TEST_F(MergeWorkTest, ASpoolThatDoesNotBelongToTheRoundIsRefused) {
   EXPECT_EQ(RunMerge(job, control_).status().code(), Code::kFailedPrecondition);
 }
 
-TEST_F(MergeWorkTest, WholeModulesAreRefusedAtTheStart) {
+TEST_F(MergeWorkTest, WholeModulesOfABaseWithoutAHeadAreRefusedAtTheStart) {
   AdapterSpec spec = testing::LoraSpec(4, 8);
   spec.modules_to_save = {"score"};
-  const Status status =
-      RunInit({.strategy = settings_, .adapter = spec, .sites = Sites(), .seed = 1}, control_)
-          .status();
-  EXPECT_NE(status.message().find("modules-to-save names score"), std::string::npos) << status;
+  spec.labels = {"a", "b"};
+  const Status status = RunInit({.strategy = settings_,
+                                 .adapter = spec,
+                                 .sites = Sites(),
+                                 .base_sites = Sites(),
+                                 .seed = 1},
+                                control_)
+                            .status();
+  EXPECT_NE(status.message().find("no classification head"), std::string::npos) << status;
 }
 
 TEST_F(MergeWorkTest, EveryJobIsRegistered) {

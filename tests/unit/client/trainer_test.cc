@@ -201,7 +201,8 @@ TEST_F(TrainerTest, WrongSettingsAndSavedModulesAreRefused) {
   EXPECT_EQ(code([](TrainInput& i) {
               i.start.dense.push_back({"lm_head.weight", at::ones({1})});
             }),
-            Code::kFailedPrecondition);
+            Code::kInvalidArgument)
+      << "only a classification head is trained whole";
   EXPECT_EQ(code([](TrainInput& i) { i.full = true; }), Code::kFailedPrecondition);
 }
 

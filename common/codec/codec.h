@@ -20,6 +20,10 @@ class Codec {
   /// Element type of an encoded tensor: what CheckLayout wants of a peer.
   [[nodiscard]] virtual DType dtype() const = 0;
 
+  /// Is each element stored by itself, within its own relative precision? Else a tensor's elements
+  /// share a scale, and the error of each is bounded by the largest.
+  [[nodiscard]] virtual bool elementwise() const { return true; }
+
   /// Any floating tensor on any device. kInvalidArgument if a value is not finite, or is not
   /// finite any more once it is stored.
   [[nodiscard]] virtual Result<BlockTensor> Encode(const NamedTensor& tensor) const = 0;

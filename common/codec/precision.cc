@@ -4,6 +4,7 @@
 
 #include "common/base/str.h"
 #include "common/codec/packing.h"
+#include "common/codec/uniform.h"
 #include "common/tensor/dtype_map.h"
 
 namespace weft {
@@ -44,6 +45,10 @@ class PrecisionCodec : public Codec {
     if (tensor.dtype != dtype_) {
       return InvalidArgument(Str("tensor ", tensor.name, " is ", DTypeName(tensor.dtype),
                                  ", codec ", name_, " stores ", DTypeName(dtype_)));
+    }
+    if (tensor.packing == kUniform8Packing || tensor.packing == kUniform4Packing) {
+      return InvalidArgument(Str("tensor ", tensor.name, " is of codec ", tensor.packing,
+                                 ", not of codec ", name_));
     }
     if (!tensor.packing.empty()) {
       WEFT_TRY_ASSIGN(const BlockTensor plain, Unpacked(tensor));

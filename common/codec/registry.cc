@@ -5,6 +5,7 @@
 #include "common/base/str.h"
 #include "common/codec/codec.h"
 #include "common/codec/precision.h"
+#include "common/codec/uniform.h"
 
 namespace weft {
 
@@ -14,7 +15,8 @@ Result<at::Tensor> Codec::Decode(const BlockTensor& tensor) const {
 }
 
 std::span<const Codec* const> CodecRegistry() {
-  static const std::array codecs = {&Float32Codec(), &Float16Codec(), &BFloat16Codec()};
+  static const std::array codecs = {&Float32Codec(), &Float16Codec(), &BFloat16Codec(),
+                                    &Uniform8Codec(), &Uniform4Codec()};
   return codecs;
 }
 

@@ -20,8 +20,6 @@
 #include "common/base/limits.h"
 #include "common/codec/adapter_block.h"
 #include "common/formats/file_io.h"
-#include "common/formats/model_layout.h"
-#include "common/tensor/dtype_map.h"
 #include "common/tensor/guard.h"
 
 namespace weft::cli {
@@ -183,20 +181,6 @@ Status Import(const std::string& folder, const std::string& out) {
   WEFT_TRY_ASSIGN(const Codec* codec, FindCodec("float32"));
   WEFT_TRY_ASSIGN(const Blob bytes, EncodeBundle(bundle, *codec));
   return WriteFileAtomically(out, bytes.view());
-}
-
-// The model's tensors under their canonical names, on the file's own pages. Copies of a tied head
-// and old buffers are left behind.
-Result<std::vector<NamedTensor>> StoredWeights(const fs::path& folder, const ModelConfig& config) {
-  WEFT_TRY_ASSIGN(const SafetensorsFolder files, SafetensorsFolder::Open(folder));
-  WEFT_TRY(CheckTensors(config, files, folder.string()));
-  std::vector<NamedTensor> weights;
-  for (const ExpectedTensor& expected : ExpectedTensors(config)) {
-    const StoredTensor* stored = FindWeight(config, files, expected.name);
-    WEFT_CHECK(stored != nullptr, expected.name);
-    weights.push_back({expected.name, TensorOver(stored->bytes, stored->dtype, stored->shape)});
-  }
-  return weights;
 }
 
 Status Merge(const std::string& model, const std::string& adapter, const std::string& out) {

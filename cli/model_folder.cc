@@ -4,6 +4,7 @@
 
 #include "cli/out_folder.h"
 #include "common/base/str.h"
+#include "common/formats/model_layout.h"
 #include "common/formats/safetensors_writer.h"
 #include "common/tensor/dtype_map.h"
 
@@ -19,6 +20,18 @@ constexpr std::array kCompanions = {"config.json",         "generation_config.js
                                     "vocab.json",          "merges.txt"};
 
 }  // namespace
+
+Result<std::vector<NamedTensor>> StoredWeights(const fs::path& folder, const ModelConfig& config) {
+  WEFT_TRY_ASSIGN(const SafetensorsFolder files, SafetensorsFolder::Open(folder));
+  WEFT_TRY(CheckTensors(config, files, folder.string()));
+  std::vector<NamedTensor> weights;
+  for (const ExpectedTensor& expected : ExpectedTensors(config)) {
+    const StoredTensor* stored = FindWeight(config, files, expected.name);
+    WEFT_CHECK(stored != nullptr, expected.name);
+    weights.push_back({expected.name, TensorOver(stored->bytes, stored->dtype, stored->shape)});
+  }
+  return weights;
+}
 
 Status WriteModelFolder(const std::vector<NamedTensor>& weights, const fs::path& source,
                         const fs::path& out) {

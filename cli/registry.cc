@@ -12,6 +12,7 @@ constexpr std::array kCommands = {
     Command{"init", "write a federation's files: server, keys, one join file per site", SetUpInit},
     Command{"train", "train one site alone: an adapter, or with --full the whole model", SetUpTrain},
     Command{"eval", "loss and perplexity of a model on a data file", SetUpEval},
+    Command{"edit", "teach a model new answers, and measure what else changed", SetUpEdit},
     Command{"generate", "continue a prompt", SetUpGenerate},
     Command{"tokenize", "JSONL {\"text\"} on stdin to arrays of ids", SetUpTokenize},
     Command{"adapter inspect", "what an adapter is: layers, ranks, norms", SetUpAdapterInspect},

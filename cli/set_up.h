@@ -14,6 +14,7 @@ Action SetUpBenchRound(CLI::App& app);
 Action SetUpBenchTrain(CLI::App& app);
 Action SetUpConfigReference(CLI::App& app);
 Action SetUpConfigShow(CLI::App& app);
+Action SetUpEdit(CLI::App& app);
 Action SetUpEval(CLI::App& app);
 Action SetUpGenerate(CLI::App& app);
 Action SetUpInit(CLI::App& app);

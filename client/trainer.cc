@@ -34,6 +34,7 @@ class TrainRun {
       if (control_.cancelled) return Cancelled("[train] stopped on request");
       WEFT_TRY(RunStep(step));
       control_.progress = static_cast<float>(step + 1) / static_cast<float>(num_steps_);
+      if (input_.enough && input_.enough(output_.steps.back())) break;
     }
     return Finish();
   }

@@ -49,6 +49,8 @@ struct TrainInput {
   std::optional<Batcher::Position> position;  // in file order
 
   std::function<void(const StepReport&)> on_step;     // may be empty
+  /// Asked after every step: true ends the training there. May be empty.
+  std::function<bool(const StepReport&)> enough;
   std::function<void(const std::string&)> on_notice;  // memory plan, retries; may be empty
 };
 

@@ -66,6 +66,17 @@ std::string MethodOfClient(const Capabilities& offer, const std::string& method)
   return offered ? method : known.front();
 }
 
+std::vector<std::string> MethodsOfRun(const Settings& settings) {
+  std::vector<std::string> methods = {settings.adapter.method};
+  const auto add = [&](const std::string& method) {
+    const bool known = std::find(methods.begin(), methods.end(), method) != methods.end();
+    if (!method.empty() && !known) methods.push_back(method);
+  };
+  for (const ClientSettings& client : settings.clients) add(client.method);
+  for (const std::string& method : settings.sim.methods) add(method);
+  return methods;
+}
+
 int64_t GlobalRankFromSettings(const Settings& settings) {
   if (settings.strategy.global_rank > 0) return settings.strategy.global_rank;
   int64_t largest = 0;

@@ -36,6 +36,10 @@ namespace weft {
 /// The method a site trains: `method`, or the first it offers where it does not offer that.
 [[nodiscard]] std::string MethodOfClient(const Capabilities& offer, const std::string& method);
 
+/// The methods that a run's sites train as far as its settings say: adapter.method first, each
+/// once.
+[[nodiscard]] std::vector<std::string> MethodsOfRun(const Settings& settings);
+
 /// The rank of the global adapter as far as settings alone decide it: strategy.global_rank, or the
 /// largest rank of the [[client]] tables; 0 where it takes the members' offers.
 [[nodiscard]] int64_t GlobalRankFromSettings(const Settings& settings);

@@ -15,6 +15,7 @@
 #include "common/base/str.h"
 #include "common/config/load.h"
 #include "common/formats/base_hash.h"
+#include "common/model/base_weights.h"
 #include "common/net/event_loop.h"
 #include "common/net/signal_watcher.h"
 #include "common/net/thread_executor.h"
@@ -111,7 +112,11 @@ Status RunAggregatorDaemon(AggregatorDaemon daemon) {
                        .post = [&loop](std::function<void()> done) { loop.Post(std::move(done)); },
                        .wall_us = [&loop] { return loop.WallMicros(); }}));
   WorkTable table;
-  RegisterMergeWork(table);
+  WeightOf weight = NoBaseWeights();
+  if (!settings.model.path.empty()) {
+    WEFT_TRY_ASSIGN(weight, BaseWeights(settings.model.path));
+  }
+  RegisterMergeWork(table, std::move(weight));
   RegisterNodeJobs(table);
   if (options.evaluate_here) {
     WEFT_TRY_ASSIGN(ServerEvaluation evaluation, LoadServerEvaluation(settings));

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "aggregator/merge_work.h"
 #include "aggregator/strategies/state_block.h"
 #include "common/base/str.h"
 #include "common/evaluate/evaluate_classes.h"
@@ -20,7 +21,8 @@ Result<ServerEvaluateJob::Output> Evaluate(const ServerEvaluation& evaluation,
                                            const ServerEvaluateJob& job, JobControl& control) {
   const at::NoGradGuard no_grad;
   WEFT_TRY_ASSIGN(const GlobalState global, DecodeState(job.state, ""));
-  WEFT_TRY_ASSIGN(const LowRankAdapter lowered, Lower(global.adapter));
+  WEFT_TRY_ASSIGN(const AdapterState whole, WholeAdapter(global));
+  WEFT_TRY_ASSIGN(const LowRankAdapter lowered, Lower(whole));
   WEFT_TRY_ASSIGN(std::vector<Factors> factors, FactorsFor(*evaluation.model, lowered));
   AdapterBinding binding;
   binding.push_back(std::move(factors));

@@ -24,11 +24,13 @@ struct SpooledUpdate {
 /// Server state of the strategy before round 1.
 struct InitJob {
   struct Output {
-    Blob state;                  // TensorBlock bytes
-    std::string adapter_sha256;  // the global adapter's hash
+    Blob state;                      // TensorBlock bytes
+    std::string adapter_sha256;      // the global adapter's hash
+    std::string base_change_sha256;  // of what the methods take out of the base; empty: nothing
   };
   StrategySettings strategy;
-  AdapterSpec adapter;                      // global rank already decided
+  AdapterSpec adapter;                      // global rank already decided, options of all methods
+  std::vector<std::string> methods;         // that sites train
   std::vector<LinearSite> sites;            // already matched
   std::vector<LinearSite> base_sites = {};  // all of the base's, its head's last
   uint64_t seed = 0;

@@ -9,7 +9,9 @@
 #include "aggregator/strategies/round_merge.h"
 #include "aggregator/strategies/state_block.h"
 #include "aggregator/update_admission.h"
+#include "common/adapters/beside.h"
 #include "common/adapters/dense.h"
+#include "common/adapters/method_spec.h"
 #include "common/adapters/peft_io.h"
 #include "common/base/str.h"
 #include "common/codec/layout.h"
@@ -88,6 +90,20 @@ Result<std::optional<AdapterState>> AdapterOf(const Blob& bundle) {
   return std::optional<AdapterState>(std::move(state));
 }
 
+// What the methods of the run take out of the base model, together; a method that needs the layers'
+// weights asks for them.
+Result<std::optional<AdapterState>> BaseChangeOf(const InitJob& job, const WeightOf& weight) {
+  LowRankAdapter change;
+  for (const std::string& name : job.methods) {
+    WEFT_TRY_ASSIGN(const Adapter* method, FindAdapter(name));
+    WEFT_TRY_ASSIGN(const std::optional<LowRankAdapter> own,
+                    method->BaseChange(ForMethod(job.adapter, name), job.sites, weight));
+    if (own) change = SideBySide(change, *own);
+  }
+  if (change.empty()) return std::optional<AdapterState>();
+  return std::optional<AdapterState>(LoraFromFactors(ForMethod(job.adapter, "lora"), change));
+}
+
 // A folder under another name first: a reader never meets half an adapter.
 Status WriteFolder(const AdapterState& adapter, const ExportJob& job) {
   const fs::path folder(job.folder);
@@ -106,13 +122,17 @@ Status WriteFolder(const AdapterState& adapter, const ExportJob& job) {
 
 }  // namespace
 
-Result<InitJob::Output> RunInit(const InitJob& job, JobControl&) {
+Result<InitJob::Output> RunInit(const InitJob& job, JobControl&, const WeightOf& weight) {
   return Guarded("[init]", [&]() -> Result<InitJob::Output> {
     WEFT_TRY_ASSIGN(const Strategy* strategy, FindStrategy(job.strategy.name));
     WEFT_TRY(strategy->Check(job.strategy));
     WEFT_TRY_ASSIGN(GlobalState global, strategy->Init(job.adapter, job.sites, job.seed));
     WEFT_TRY_ASSIGN(global.adapter.dense, FreshDense(job.adapter, job.base_sites, job.seed));
     InitJob::Output output;
+    WEFT_TRY_ASSIGN(global.base_change, BaseChangeOf(job, weight));
+    if (global.base_change) {
+      WEFT_TRY_ASSIGN(output.base_change_sha256, AdapterSha256(*global.base_change));
+    }
     WEFT_TRY_ASSIGN(EncodedState state, EncodeState(global));
     output.state = std::move(state.bytes);
     output.adapter_sha256 = std::move(state.adapter_sha256);
@@ -155,6 +175,7 @@ Result<CutJob::Output> RunCut(const CutJob& job, JobControl&) {
       WEFT_TRY_ASSIGN(bundle, strategy->Cut(global, job.client));
       SendDense(global.adapter.dense, bundle);
     }
+    bundle.base_change = std::move(global.base_change);
     WEFT_TRY_ASSIGN(Blob bytes, EncodeBundle(bundle, Float32Codec()));
     return CutJob::Output{std::move(bytes)};
   });
@@ -194,13 +215,33 @@ Result<AdmitJob::Output> RunAdmit(const AdmitJob& job, JobControl&) {
 Result<ExportJob::Output> RunExport(const ExportJob& job, JobControl&) {
   return Guarded("[export]", [&]() -> Result<ExportJob::Output> {
     WEFT_TRY_ASSIGN(const GlobalState global, DecodeState(job.state, ""));
-    WEFT_TRY(WriteFolder(global.adapter, job));
+    WEFT_TRY_ASSIGN(const AdapterState whole, WholeAdapter(global));
+    WEFT_TRY(WriteFolder(whole, job));
     return ExportJob::Output{job.folder};
   });
 }
 
-void RegisterMergeWork(WorkTable& table) {
-  table.On<InitJob>(RunInit);
+Result<AdapterState> WholeAdapter(const GlobalState& global) {
+  if (!global.base_change) return global.adapter;
+  WEFT_TRY_ASSIGN(const LowRankAdapter adapter, Lower(global.adapter));
+  WEFT_TRY_ASSIGN(const LowRankAdapter change, Lower(*global.base_change));
+  AdapterState whole = LoraFromFactors(global.adapter.spec, SideBySide(adapter, change));
+  whole.dense = global.adapter.dense;
+  return whole;
+}
+
+WeightOf NoBaseWeights() {
+  return [](const LinearSite& site) -> Result<at::Tensor> {
+    return FailedPrecondition(
+        Str("the method looks at the base model's weights (here ", site.path,
+            "), and the aggregator has none: set [model] path to the base model's folder"));
+  };
+}
+
+void RegisterMergeWork(WorkTable& table, WeightOf weight) {
+  table.On<InitJob>([weight = std::move(weight)](const InitJob& job, JobControl& control) {
+    return RunInit(job, control, weight);
+  });
   table.On<MergeJob>(RunMerge);
   table.On<CutJob>(RunCut);
   table.On<AdmitJob>(RunAdmit);

@@ -3,13 +3,24 @@
 // export. main() registers them; they run on the executor's threads.
 
 #include "aggregator/jobs.h"
+#include "aggregator/strategies/strategy.h"
+#include "common/adapters/adapter.h"
 
 namespace weft {
 
-/// Registers InitJob, MergeJob, CutJob, AdmitJob and ExportJob.
-void RegisterMergeWork(WorkTable& table);
+/// Weights of an aggregator that has no base model: every layer is an error that says so.
+[[nodiscard]] WeightOf NoBaseWeights();
 
-[[nodiscard]] Result<InitJob::Output> RunInit(const InitJob& job, JobControl& control);
+/// Registers InitJob, MergeJob, CutJob, AdmitJob and ExportJob. `weight` serves methods that take
+/// something out of the base model.
+void RegisterMergeWork(WorkTable& table, WeightOf weight = NoBaseWeights());
+
+/// The global adapter together with what was taken out of the base model: what evaluates and
+/// exports as the run's result.
+[[nodiscard]] Result<AdapterState> WholeAdapter(const GlobalState& global);
+
+[[nodiscard]] Result<InitJob::Output> RunInit(const InitJob& job, JobControl& control,
+                                              const WeightOf& weight = NoBaseWeights());
 [[nodiscard]] Result<MergeJob::Output> RunMerge(const MergeJob& job, JobControl& control);
 [[nodiscard]] Result<CutJob::Output> RunCut(const CutJob& job, JobControl& control);
 [[nodiscard]] Result<AdmitJob::Output> RunAdmit(const AdmitJob& job, JobControl& control);

@@ -5,6 +5,7 @@
 #include "aggregator/admission.h"
 #include "aggregator/cohort.h"
 #include "common/base/check.h"
+#include "common/adapters/method_spec.h"
 #include "common/base/str.h"
 
 namespace weft {
@@ -310,7 +311,8 @@ void RoundRunner::Accept(const ClientId& client, const Upload& upload, double up
                              .update_norm = update_norm,
                              .admit_s = admit_s,
                              .upload_s = upload.upload_s,
-                             .bytes = upload.wire_bytes};
+                             .bytes = upload.wire_bytes,
+                             .lora_bytes = PlainLoraBytes(update.header.spec, office_.sites)};
   start_.accepted[client] = event;
   office_.Record({event}, [this, client, round] {
     if (office_.over()) return;

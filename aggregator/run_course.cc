@@ -6,6 +6,7 @@
 #include "aggregator/cohort.h"
 #include "aggregator/jobs.h"
 #include "common/adapters/adapter.h"
+#include "common/adapters/match.h"
 #include "common/adapters/method_spec.h"
 #include "common/base/str.h"
 #include "common/crypto/digest.h"
@@ -20,6 +21,13 @@ constexpr double kRejoinInGoneAfters = 3;
 constexpr double kNamedClientsPatience_s = 600;
 
 constexpr const char* kSoftware = "weft 0.1.0";
+
+// What was taken out of the base model is known once it is computed, not from the settings.
+void CopyBaseChange(const AdapterSpec& from, AdapterSpec& to) {
+  for (const auto& option : from.options) {
+    if (option.first == kBaseChangeOption) to.options.push_back(option);
+  }
+}
 
 }  // namespace
 
@@ -65,8 +73,9 @@ Status RunCourse::CheckSameRun(const RunStarted& started) const {
     return differs("strategy", settings.strategy.name, started.strategy);
   }
   std::vector<std::string> capped;
-  if (SpecAtRank(settings.adapter, started.adapter.rank, office_.sites, &capped) !=
-      started.adapter) {
+  AdapterSpec wanted = SpecAtRank(settings.adapter, started.adapter.rank, office_.sites, &capped);
+  CopyBaseChange(started.adapter, wanted);
+  if (wanted != started.adapter) {
     return differs("adapter", "another one", started.adapter.method);
   }
   return OkStatus();
@@ -93,8 +102,7 @@ Status RunCourse::Start(RunPosition position) {
   for (const LinearSite& site : office_.sites) {
     if (site.path != "lm_head") continue;
     return InvalidArgument(
-        "[adapter] target lm_head: an adapter on the output head is not trained; name other "
-        "layers");
+        "[adapter] target lm_head: an adapter on the output head is not trained; name other layers");
   }
   at_ = std::move(position);
   office_.global = settings.adapter;
@@ -253,6 +261,7 @@ void RunCourse::Initialise() {
       {{"run", office_.run}, {"rank", office_.global.rank}, {"layers", office_.sites.size()}});
   InitJob job{.strategy = office_.options.settings.strategy,
               .adapter = office_.global,
+              .methods = MethodsOfRun(office_.options.settings),
               .sites = office_.sites,
               .base_sites = office_.options.base.sites,
               .seed = office_.options.settings.run.seed};
@@ -261,6 +270,10 @@ void RunCourse::Initialise() {
                     if (office_.over()) return;
                     if (!made.ok()) {
                       return office_.GiveUp(made.status().Within("[run] the initial adapter"));
+                    }
+                    if (!made->base_change_sha256.empty()) {
+                      office_.global.options.emplace_back(kBaseChangeOption,
+                                                          made->base_change_sha256);
                     }
                     OnInitialised(std::move(made->state), std::move(made->adapter_sha256));
                   });
@@ -346,8 +359,10 @@ AdapterSpec RunCourse::PlanAdapter(const Capabilities& offer, RoundId round) {
   const int64_t rank = RankOfClient(offer, settings.adapter, office_.global.rank);
   const std::string name = MethodOfClient(offer, settings.adapter.method);
   std::vector<std::string> capped;
-  AdapterSpec spec = SpecAtRank(ForMethod(settings.adapter, name), rank, office_.sites, &capped);
+  AdapterSpec spec =
+      SpecAtRank(ForMethod(settings.adapter, name), rank, office_.sites, &capped);
   Notice(rank, capped);
+  CopyBaseChange(office_.global, spec);
   const Result<const Adapter*> method = FindAdapter(name);
   WEFT_CHECK(method.ok(), "a member of method ", name);  // joining checked it
   return (*method)->ForRound(spec, settings.run.seed, round.number);
@@ -391,9 +406,9 @@ void RunCourse::OpenRound() {
   RoundStart start{.attempt = ++attempts_, .accepted = accepted};
   start.plan = PlanNextRound(start.attempt, start.accepted);
   if (start.plan.cohort.size() < needed) {
-    return office_.GiveUp(FailedPrecondition(
-        Str("[cohort] round ", start.plan.round, ": ", start.plan.cohort.size(),
-            " members hold training rows, cohort.min-train-nodes wants ", needed)));
+    return office_.GiveUp(
+        FailedPrecondition(Str("[cohort] round ", start.plan.round, ": ", start.plan.cohort.size(),
+                               " members hold training rows, cohort.min-train-nodes wants ", needed)));
   }
   if (!ReadState(&start.state)) return;
   stage_ = Stage::kTraining;

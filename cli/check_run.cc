@@ -1,5 +1,6 @@
 #include "cli/check_run.h"
 
+#include "aggregator/cohort.h"
 #include "aggregator/strategies/strategy.h"
 #include "client/schedule.h"
 #include "common/adapters/adapter.h"
@@ -14,13 +15,8 @@ namespace {
 // The run's method and those of its sites, each with its own options; and that every option is of
 // some method, for one with a misspelt name would be nobody's.
 Status CheckMethods(const Settings& settings) {
-  std::vector<std::string> names = {settings.adapter.method};
-  for (const ClientSettings& client : settings.clients) {
-    if (!client.method.empty()) names.push_back(client.method);
-  }
-  names.insert(names.end(), settings.sim.methods.begin(), settings.sim.methods.end());
   WEFT_TRY_ASSIGN(const Strategy* strategy, FindStrategy(settings.strategy.name));
-  for (const std::string& name : names) {
+  for (const std::string& name : MethodsOfRun(settings)) {
     WEFT_TRY_ASSIGN(const Adapter* method, FindAdapter(name));
     WEFT_TRY(method->CheckSpec(ForMethod(settings.adapter, name)));
     if (name != settings.adapter.method && !strategy->traits().mixed_methods) {

@@ -34,6 +34,7 @@ Json ToObject(const RoundRow& round, const ClientRow& c) {
   return {{"round", round.round},
           {"client", c.client},
           {"state", c.state},
+          {"method", c.method},
           {"rank", c.rank},
           {"num_examples", c.num_examples},
           {"label_tokens", c.label_tokens},
@@ -42,6 +43,7 @@ Json ToObject(const RoundRow& round, const ClientRow& c) {
           {"eval_loss", OrNull(c.eval_loss)},
           {"bytes_down", c.bytes_down},
           {"bytes_up", c.bytes_up},
+          {"lora_bytes", c.lora_bytes},
           {"wait_s", c.wait_s},
           {"download_s", c.download_s},
           {"train_s", c.train_s},
@@ -95,6 +97,16 @@ Json ToObject(const ListedRun& run) {
                        {"eval_examples", m.capabilities.eval_examples},
                        {"reason", m.reason}});
   }
+  Json shipped = Json::array();
+  for (const ShippedRow& row : Shipped(v)) {
+    shipped.push_back({{"client", row.client},
+                       {"method", row.method},
+                       {"rank", row.rank},
+                       {"updates", row.updates},
+                       {"bytes_up", row.bytes_up},
+                       {"lora_bytes", row.lora_bytes},
+                       {"ratio", OrNull(row.Ratio())}});
+  }
   return {{"folder", run.folder.string()},
           {"run", v.run},
           {"state", v.state},
@@ -114,7 +126,8 @@ Json ToObject(const ListedRun& run) {
           {"events", v.events},
           {"started_us", v.started_us},
           {"finished_us", v.finished_us},
-          {"members", members}};
+          {"members", members},
+          {"shipped", shipped}};
 }
 
 Cell Losses(const std::optional<double>& loss) { return Cell::Number(loss, 4); }
@@ -302,6 +315,24 @@ Table MembersTable(const RunView& view) {
                Cell::Integer(static_cast<int64_t>(offer.num_examples)),
                Cell::Integer(static_cast<int64_t>(offer.eval_examples)),
                m.reason.empty() ? "-" : m.reason});
+  }
+  return table;
+}
+
+Table ShippedTable(const RunView& view) {
+  Table table({{"CLIENT"},
+               {"METHOD"},
+               {"RANK", true},
+               {"UPDATES", true},
+               {"UP", true},
+               {"UP_EACH", true},
+               {"LORA_EACH", true},
+               {"RATIO", true}});
+  for (const ShippedRow& row : Shipped(view)) {
+    table.Add({row.client, row.method, Cell::Integer(row.rank),
+               Cell::Integer(static_cast<int64_t>(row.updates)), Cell::Bytes(row.bytes_up),
+               Cell::Bytes(row.bytes_up / row.updates), Cell::Bytes(row.lora_bytes / row.updates),
+               Cell::Number(row.Ratio(), 4)});
   }
   return table;
 }

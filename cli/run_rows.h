@@ -24,6 +24,8 @@ struct ListedRun {
 /// `round`: only that one.
 [[nodiscard]] Table ClientsTable(const RunView& view, std::optional<uint32_t> round);
 [[nodiscard]] Table MembersTable(const RunView& view);
+/// What clients' updates cost on the wire, beside a plain LoRA of the same rank.
+[[nodiscard]] Table ShippedTable(const RunView& view);
 
 /// One line each.
 [[nodiscard]] std::string RunsJson(const std::vector<ListedRun>& runs);

@@ -45,7 +45,7 @@ void ClientsCsv(std::ostream& out, const RunView& view) {
           {"run",          "round",       "client",     "state",     "rank",       "num_examples",
            "label_tokens", "steps",       "train_loss", "eval_loss", "bytes_down", "bytes_up",
            "wait_s",       "download_s",  "train_s",    "upload_s",  "admit_s",    "merge_s",
-           "evaluate_s",   "update_norm", "reason"});
+           "evaluate_s",   "update_norm", "reason",     "method",    "lora_bytes"});
   for (const RoundRow& r : view.rounds) {
     for (const ClientRow& c : r.clients) {
       CsvLine(out, {view.run,
@@ -68,7 +68,9 @@ void ClientsCsv(std::ostream& out, const RunView& view) {
                     ExactNumber(c.merge_s),
                     ExactNumber(c.evaluate_s),
                     OrEmpty(c.update_norm),
-                    c.reason});
+                    c.reason,
+                    c.method,
+                    Str(c.lora_bytes)});
     }
   }
 }

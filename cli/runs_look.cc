@@ -112,6 +112,10 @@ Status Show(const fs::path& folder, bool json) {
     std::cout << "\n";
     MembersTable(run.view).Print(std::cout, OnTerminal());
   }
+  if (!Shipped(run.view).empty()) {
+    std::cout << "\n";
+    ShippedTable(run.view).Print(std::cout, OnTerminal());
+  }
   return OkStatus();
 }
 

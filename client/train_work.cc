@@ -8,6 +8,7 @@
 #include "common/adapters/adapter.h"
 #include "common/adapters/dense.h"
 #include "common/adapters/distance.h"
+#include "common/adapters/match.h"
 #include "common/base/str.h"
 #include "common/codec/adapter_block.h"
 #include "common/codec/layout.h"
@@ -111,7 +112,25 @@ class RoundTraining {
       input.start = std::move(fresh);
     }
     if (bundle.frozen) input.frozen.push_back(std::move(*bundle.frozen));
+    WEFT_TRY(CheckBaseChange(*spec, bundle.base_change));
+    if (bundle.base_change) input.frozen.push_back(std::move(*bundle.base_change));
     return OkStatus();
+  }
+
+  // What the run takes out of the base model is one thing for every site and every round.
+  Status CheckBaseChange(const AdapterSpec& spec, const std::optional<AdapterState>& change) const {
+    std::string wanted = "none";
+    for (const auto& [option, value] : spec.options) {
+      if (option == kBaseChangeOption) wanted = value;
+    }
+    std::string got = "none";
+    if (change) {
+      WEFT_TRY_ASSIGN(got, AdapterSha256(*change));
+    }
+    if (got == wanted) return OkStatus();
+    return FailedPrecondition(Str("[train] round ", plan_.round,
+                                  ": what is taken out of the base model has hash ", got,
+                                  ", the plan says ", wanted));
   }
 
   // What was kept is a help, not a need: a damaged file costs the moments, with a notice.
@@ -196,7 +215,8 @@ class RoundTraining {
 Result<AdapterBinding> BindBundle(const Model& model, AdapterBundle bundle) {
   const at::NoGradGuard no_grad;
   AdapterBinding binding;
-  for (const std::optional<AdapterState>* part : {&bundle.adapter, &bundle.frozen}) {
+  for (const std::optional<AdapterState>* part :
+       {&bundle.adapter, &bundle.frozen, &bundle.base_change}) {
     if (!part->has_value()) continue;
     WEFT_TRY_ASSIGN(const LowRankAdapter lowered, Lower(**part));
     WEFT_TRY_ASSIGN(std::vector<Factors> factors, FactorsFor(model, lowered));

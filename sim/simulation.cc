@@ -18,6 +18,7 @@
 #include "client/train_work.h"
 #include "common/adapters/adapter.h"
 #include "common/config/load.h"
+#include "common/model/base_weights.h"
 #include "common/tensor/device.h"
 #include "common/wire/message_codec.h"
 #include "sim/invariants.h"
@@ -220,7 +221,8 @@ class Simulation {
   }
 
   Status RegisterWork() {
-    RegisterMergeWork(table_);
+    WEFT_TRY_ASSIGN(WeightOf weight, BaseWeights(settings_.model.path));
+    RegisterMergeWork(table_, std::move(weight));
     RegisterNodeJobs(table_);
     TrainWorkOptions work;
     for (const VirtualClient& client : population_.clients) work.sites.push_back(client.site);

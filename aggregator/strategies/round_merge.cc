@@ -315,6 +315,7 @@ Result<MergedRound> MergeRound(const Strategy& strategy, const MergeInput& input
     merged.certificate = Certify(outcomes, input);
     merged.global.strategy = input.global.strategy;
     merged.global.init = input.global.init;
+    merged.global.base_change = input.global.base_change;
     for (SiteOutcome& site : outcomes) merged.global.adapter.sites.push_back(std::move(site.state));
     merged.global.adapter.spec = UnitSpec(input.global.init, merged.global.adapter.sites);
     WEFT_TRY_ASSIGN(merged.global.adapter.dense, MergeDense(input));

@@ -10,6 +10,14 @@ namespace {
 constexpr char kRuleRole[] = "rule";
 constexpr char kStrategyOption[] = "strategy";
 
+Result<AdapterState> ViewSection(const BlockSection& section) {
+  std::vector<LinearSite> sites;
+  for (const BlockSite& site : section.sites) sites.push_back(site.site);
+  WEFT_TRY(CheckLayout(section, section.spec, sites, Float32Codec().dtype(), DenseOf(section))
+               .Within("[state]"));
+  return ViewAdapter(section, Float32Codec());
+}
+
 }  // namespace
 
 Result<EncodedState> EncodeState(const GlobalState& state) {
@@ -18,6 +26,11 @@ Result<EncodedState> EncodeState(const GlobalState& state) {
   block.sections.push_back(std::move(adapter));
   EncodedState encoded;
   encoded.adapter_sha256 = TensorBlockSha256(block);
+  if (state.base_change) {
+    WEFT_TRY_ASSIGN(BlockSection base,
+                    EncodeAdapter(*state.base_change, kBaseRole, Float32Codec()));
+    block.sections.push_back(std::move(base));
+  }
   BlockSection& rule = block.sections.emplace_back();
   rule.role = kRuleRole;
   rule.spec = state.init;
@@ -42,11 +55,10 @@ Result<GlobalState> DecodeState(const Blob& bytes, std::string_view strategy) {
     return FailedPrecondition(Str("[state] written by strategy ", state.strategy,
                                   ", the settings say ", strategy, ": a run keeps its strategy"));
   }
-  std::vector<LinearSite> sites;
-  for (const BlockSite& site : adapter->sites) sites.push_back(site.site);
-  WEFT_TRY(CheckLayout(*adapter, adapter->spec, sites, Float32Codec().dtype(), DenseOf(*adapter))
-               .Within("[state]"));
-  WEFT_TRY_ASSIGN(state.adapter, ViewAdapter(*adapter, Float32Codec()));
+  WEFT_TRY_ASSIGN(state.adapter, ViewSection(*adapter));
+  if (const BlockSection* base = block.Find(kBaseRole)) {
+    WEFT_TRY_ASSIGN(state.base_change, ViewSection(*base));
+  }
   return state;
 }
 

@@ -7,6 +7,7 @@
 // client order, so it never sees which update arrived first, and needs the memory of one site.
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -33,6 +34,9 @@ struct GlobalState {
   std::string strategy;
   AdapterSpec init;
   AdapterState adapter;
+  // What the run's method took out of the base model before round 1; applied beside the adapter,
+  // never merged.
+  std::optional<AdapterState> base_change = std::nullopt;
 };
 
 /// One site's factors of all clients side by side in client order, the weights in B:

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <optional>
 
+#include "common/adapters/adapter.h"
 #include "common/adapters/match.h"
 #include "common/base/limits.h"
 #include "common/base/str.h"
@@ -117,6 +118,12 @@ void SetOption(AdapterSpec& spec, std::string_view name, std::string value) {
     }
   }
   spec.options.emplace_back(full, std::move(value));
+}
+
+uint64_t PlainLoraBytes(const AdapterSpec& spec, std::span<const LinearSite> sites) {
+  int64_t numbers = 0;
+  for (const LinearSite& site : sites) numbers += SiteRank(spec, site) * (site.in + site.out);
+  return static_cast<uint64_t>(numbers) * sizeof(float);
 }
 
 AdapterSpec ForMethod(const AdapterSpec& spec, std::string_view method) {

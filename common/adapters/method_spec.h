@@ -4,6 +4,7 @@
 // [adapter] table serves a federation of several methods.
 
 #include <initializer_list>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -35,6 +36,10 @@ namespace weft {
 
 /// Sets the spec's option "<method>.<name>".
 void SetOption(AdapterSpec& spec, std::string_view name, std::string value);
+
+/// Bytes of a plain LoRA of the spec's ranks on these layers, in float32: what a method's are measured
+/// against.
+[[nodiscard]] uint64_t PlainLoraBytes(const AdapterSpec& spec, std::span<const LinearSite> sites);
 
 /// The spec with another method: options of other methods are left out.
 [[nodiscard]] AdapterSpec ForMethod(const AdapterSpec& spec, std::string_view method);

@@ -142,7 +142,8 @@ Result<Blob> EncodeBundle(const AdapterBundle& bundle, const Codec& codec) {
   block.codec = codec.name();
   const auto add = [&](const std::optional<AdapterState>& part, const char* role) -> Status {
     if (!part) return OkStatus();
-    WEFT_TRY_ASSIGN(BlockSection section, EncodeAdapter(*part, role, codec, TensorForm::kShortest));
+    WEFT_TRY_ASSIGN(BlockSection section,
+                    EncodeAdapter(*part, role, codec, TensorForm::kShortest));
     block.sections.push_back(std::move(section));
     return OkStatus();
   };

@@ -77,6 +77,7 @@ void VisitFields(V& visit, S& event) {
   visit.Required("admit_s", event.admit_s);
   visit.Required("upload_s", event.upload_s);
   visit.Required("bytes", event.bytes);
+  visit.Optional("lora_bytes", event.lora_bytes);
 }
 
 template <typename V, FieldsOf<UpdateLost> S>

@@ -112,7 +112,8 @@ struct UpdateAccepted {
   double update_norm = 0;
   double admit_s = 0;
   double upload_s = 0;
-  uint64_t bytes = 0;  // on the wire, re-sent chunks included
+  uint64_t bytes = 0;       // on the wire, re-sent chunks included
+  uint64_t lora_bytes = 0;  // of a plain LoRA of the same ranks in float32; 0: not recorded
   friend bool operator==(const UpdateAccepted&, const UpdateAccepted&) = default;
 };
 

@@ -1,6 +1,7 @@
 #include "common/runtime/run_view.h"
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "common/base/str.h"
@@ -128,12 +129,14 @@ struct Folder {
     const UpdateHeader& header = event.header;
     ClientRow& client = Client(header.round, header.client);
     client.state = "accepted";
+    client.method = header.spec.method;
     client.rank = header.spec.rank;
     client.num_examples = header.num_examples;
     client.label_tokens = header.label_tokens;
     client.steps = header.steps;
     client.train_loss = header.train_loss;
     client.bytes_up += event.bytes;
+    client.lora_bytes = event.lora_bytes;
     client.wait_s = header.times.wait_s;
     if (client.download_s == 0) client.download_s = header.times.download_s;
     client.train_s = header.times.train_s;
@@ -262,6 +265,25 @@ Result<RunView> ReadRunView(const std::filesystem::path& folder) {
   WEFT_TRY_ASSIGN(RunReader reader, RunReader::Open(folder));
   WEFT_TRY_ASSIGN(const std::vector<LedgerEvent> events, reader.Poll());
   return reader.view();
+}
+
+std::vector<ShippedRow> Shipped(const RunView& view) {
+  std::map<std::pair<std::string, std::string>, ShippedRow> rows;
+  for (const RoundRow& round : view.rounds) {
+    for (const ClientRow& client : round.clients) {
+      if (client.state != "accepted") continue;
+      ShippedRow& row = rows[{client.client, client.method}];
+      row.client = client.client;
+      row.method = client.method;
+      row.rank = client.rank;
+      ++row.updates;
+      row.bytes_up += client.bytes_up;
+      row.lora_bytes += client.lora_bytes;
+    }
+  }
+  std::vector<ShippedRow> shipped;
+  for (auto& [key, row] : rows) shipped.push_back(std::move(row));
+  return shipped;
 }
 
 }  // namespace weft

@@ -23,6 +23,7 @@ struct ClientRow {
   // "asked" (its bundle is on its way), "training", "accepted", "refused", "late", "dropped";
   // "evaluated" for one that only evaluated what the round published.
   std::string state;
+  std::string method;  // of the update it sent
   int64_t rank = 0;
   uint64_t num_examples = 0;
   uint64_t label_tokens = 0;
@@ -32,6 +33,7 @@ struct ClientRow {
   uint64_t eval_tokens = 0;
   uint64_t bytes_down = 0;
   uint64_t bytes_up = 0;
+  uint64_t lora_bytes = 0;  // of a plain LoRA of the same ranks in float32
   // Seconds in each phase; merge_s is the round's, the same for all whose update was merged.
   double wait_s = 0;
   double download_s = 0;
@@ -42,6 +44,22 @@ struct ClientRow {
   double evaluate_s = 0;
   std::optional<double> update_norm;
   std::string reason;  // why it was refused or dropped, or is asked again
+};
+
+/// What one client's accepted updates of one method cost on the wire, all rounds together.
+struct ShippedRow {
+  std::string client;
+  std::string method;
+  int64_t rank = 0;  // of the newest
+  uint64_t updates = 0;
+  uint64_t bytes_up = 0;
+  uint64_t lora_bytes = 0;
+
+  /// Bytes for each byte of a plain LoRA of the same ranks in float32.
+  [[nodiscard]] std::optional<double> Ratio() const {
+    if (lora_bytes == 0) return std::nullopt;
+    return static_cast<double>(bytes_up) / static_cast<double>(lora_bytes);
+  }
 };
 
 struct RoundRow {
@@ -139,5 +157,8 @@ class RunReader {
 
 /// The whole view at once.
 [[nodiscard]] Result<RunView> ReadRunView(const std::filesystem::path& folder);
+
+/// By client and method, in that order.
+[[nodiscard]] std::vector<ShippedRow> Shipped(const RunView& view);
 
 }  // namespace weft

@@ -44,6 +44,39 @@ INSTANTIATE_TEST_SUITE_P(Strategies, WorldsTest, ::testing::Values("exact-svd", 
                            return name;
                          });
 
+class MethodWorldsTest : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(MethodWorldsTest, ArriveAtTheSameBitsAfterEveryRound) {
+  Settings settings = QuickSettings();
+  settings.adapter.method = GetParam();
+  if (settings.adapter.method == "nola") settings.adapter.options = {{"nola.k", "24"}};
+  Federation federation(settings);
+  ExpectSameBitsInAllWorlds(federation);
+  for (const UpdateAccepted& update : federation.EventsOf<UpdateAccepted>()) {
+    EXPECT_EQ(update.header.spec.method, GetParam());
+    const bool few = settings.adapter.method == "nola";
+    EXPECT_LT(update.bytes, few ? update.lora_bytes / 2 : 2 * update.lora_bytes);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Methods, MethodWorldsTest,
+                         ::testing::Values("nola", "msplora", "roselora", "kasa"),
+                         [](const auto& test) { return std::string(test.param); });
+
+TEST(MixedMethodsWorldsTest, ArriveAtTheSameBitsWithAMethodForEachSite) {
+  Settings settings = QuickSettings();
+  settings.adapter.options = {{"nola.k", "24"}};
+  settings.clients[0].method = "nola";
+  settings.clients[2].method = "kasa";
+  Federation federation(settings);
+  ExpectSameBitsInAllWorlds(federation);
+  std::set<std::string> methods;
+  for (const UpdateAccepted& update : federation.EventsOf<UpdateAccepted>()) {
+    methods.insert(update.header.spec.method);
+  }
+  EXPECT_EQ(methods, (std::set<std::string>{"kasa", "lora", "nola"}));
+}
+
 TEST(SampledWorldsTest, ArriveAtTheSameBitsWhenOnlyAPartOfTheClientsTrainsInEachRound) {
   Settings settings = QuickSettings();
   settings.run.num_server_rounds = 5;

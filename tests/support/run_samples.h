@@ -42,6 +42,7 @@ inline UpdateAccepted SampleUpdate(uint32_t round, const std::string& client, do
   update.header.payload_bytes = payload.size();
   update.header.payload_sha256 = Sha256Hex(AsBytes(payload));
   update.blob = "spool/" + client;
+  update.lora_bytes = client == "harbour" ? 68 : 170;
   update.update_norm = 1.5;
   update.admit_s = 0.01;
   update.upload_s = 0.2;

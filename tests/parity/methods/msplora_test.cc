@@ -211,7 +211,7 @@ std::vector<std::filesystem::path> Files() {
   return {files.begin(), files.end()};
 }
 
-TEST(MspLoraParity, OutputsGradientsAndSharingAreThoseOfTheOfficialCode) {
+TEST(MsploraParity, OutputsGradientsAndSharingAreThoseOfTheOfficialCode) {
   for (const std::filesystem::path& file : Files()) {
     GoldenSet golden(file);
     for (const std::string& prefix : golden.Cases("x")) {
@@ -275,7 +275,7 @@ at::Tensor Deltas(const LowRankAdapter& adapter) {
   return at::stack(deltas);
 }
 
-TEST(MspLoraParity, TiersMergeExactlyOverRanksAndGroupings) {
+TEST(MsploraParity, TiersMergeExactlyOverRanksAndGroupings) {
   GoldenSet golden("federation/exact_merge.safetensors");
   const std::vector<double> p = golden.Numbers("p");
   const std::vector<int64_t> groups = golden.Integers("msp.n_groups");

@@ -185,7 +185,7 @@ void ExpectRuleRepeatsTheRun(const std::vector<Recorded>& run, const RoseSchedul
   }
 }
 
-TEST(RoseLoraParity, TheRecordedRunOfTheOfficialCode) {
+TEST(RoseloraParity, TheRecordedRunOfTheOfficialCode) {
   GoldenSet golden("roselora/roselora.safetensors");
   const std::vector<double> rates = golden.Numbers(std::string(kRun) + "rate");
   const RoseSchedule schedule = ScheduleOf(rates);
@@ -238,7 +238,7 @@ void ExpectPaper(GoldenSet& golden, const std::string& prefix, const char* facto
   golden.ExpectClose(prefix + factor, at::stack(values), 1e-12);
 }
 
-TEST(RoseLoraParity, TheRuleOfThePaper) {
+TEST(RoseloraParity, TheRuleOfThePaper) {
   GoldenSet golden("roselora/roselora.safetensors");
   for (const std::string& prefix : golden.Cases("sched")) {
     SCOPED_TRACE(prefix);
@@ -257,7 +257,7 @@ TEST(RoseLoraParity, TheRuleOfThePaper) {
   }
 }
 
-TEST(RoseLoraParity, EveryTensorOfTheFileBelongsToOneOfTheTwo) {
+TEST(RoseloraParity, EveryTensorOfTheFileBelongsToOneOfTheTwo) {
   GoldenSet golden("roselora/roselora.safetensors");
   for (const std::string& name : golden.Names(kRun)) golden.Use(name);
   for (const std::string& prefix : golden.Cases("sched")) {
@@ -304,7 +304,7 @@ LowRank MergedBy(const std::string& strategy, const MemoryUpdates& updates) {
   return merge->factors;
 }
 
-TEST(RoseLoraParity, TheMeanOfSparseUpdatesIsExactInsideTheUnionOfTheirSupports) {
+TEST(RoseloraParity, TheMeanOfSparseUpdatesIsExactInsideTheUnionOfTheirSupports) {
   GoldenSet golden("federation/exact_merge.safetensors");
   const std::vector<double> p = golden.Numbers("p");
   ASSERT_EQ(golden.Count(std::string(kRose) + "client"), static_cast<int64_t>(p.size()));

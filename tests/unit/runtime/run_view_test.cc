@@ -62,6 +62,29 @@ TEST(RunViewTest, RoundsCountClientsAndWeighLosses) {
   EXPECT_EQ(round.merge_s, 0.25);
 }
 
+TEST(RunViewTest, ShippedBytesStandBesideThoseOfAPlainLora) {
+  RunView view = WholeView();
+  const uint64_t sent = std::string("update of harbour").size();
+  ASSERT_EQ(Shipped(view).size(), 2u);
+  const ShippedRow harbour = Shipped(view)[0];
+  EXPECT_EQ(harbour.client, "harbour");
+  EXPECT_EQ(harbour.method, "lora");
+  EXPECT_EQ(harbour.rank, 4);
+  EXPECT_EQ(harbour.updates, 1u);
+  EXPECT_EQ(harbour.bytes_up, sent);
+  EXPECT_EQ(harbour.lora_bytes, 68u);
+  EXPECT_DOUBLE_EQ(*harbour.Ratio(), static_cast<double>(sent) / 68);
+  // Another method of the same client is a row of its own; what was not accepted is none.
+  RoundRow round = view.rounds[1];
+  round.clients[0].method = "nola";
+  round.clients[1].state = "refused";
+  view.rounds.push_back(round);
+  ASSERT_EQ(Shipped(view).size(), 3u);
+  EXPECT_EQ(Shipped(view)[1].method, "nola");
+  view.rounds.back().clients[0].lora_bytes = 0;  // of a ledger before it was recorded
+  EXPECT_FALSE(Shipped(view)[1].Ratio().has_value());
+}
+
 TEST(RunViewTest, AClientsRowHasItsBytesAndPhases) {
   const RunView view = WholeView();
   const ClientRow& harbour = view.rounds[1].clients[0];

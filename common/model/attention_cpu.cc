@@ -13,8 +13,8 @@
 #include <cstring>
 #include <vector>
 
-#include "common/model/cpu_vector.h"
 #include "common/model/kernels_cpu.h"
+#include "common/tensor/cpu_vector.h"
 
 namespace weft::cpu {
 namespace {

@@ -49,7 +49,8 @@ std::vector<RunEvent> OneOfEach() {
       published,
       RoundMissed{.round = {2}, .attempt = 1, .reason = "quorum"},
       EvalReported{.report = {.run = {}, .version = {}, .client = {"a"}, .loss = 1.5}},
-      ServerEvaluated{.version = {2}, .loss = 1.25, .label_tokens = 8},
+      ServerEvaluated{
+          .version = {2}, .loss = 1.25, .label_tokens = 8, .metrics = {{"accuracy", 0.75}}},
       BestRound{.version = {2}, .loss = 1.25, .by = "server"},
       BlobsRemoved{.blobs = {"state/1"}, .reason = "keep 2"},
       RunFinished{.state = kRunCompleted, .reason = ""},

@@ -3,7 +3,10 @@
 #include <array>
 
 #include "common/adapters/adapter.h"
+#include "common/adapters/kasa.h"
 #include "common/adapters/lora.h"
+#include "common/adapters/msplora.h"
+#include "common/adapters/nola.h"
 #include "common/adapters/roselora.h"
 #include "common/base/str.h"
 
@@ -48,9 +51,8 @@ std::unique_ptr<StepRule> Adapter::NewStepRule(const AdapterState&, const StepSc
 }
 
 std::span<const Adapter* const> AdapterRegistry() {
-  static const std::array<const Adapter*, 2> kMethods = {
-      LoraAdapter(),
-      RoseLoraAdapter(),
+  static const std::array<const Adapter*, 5> kMethods = {
+      LoraAdapter(), NolaAdapter(), RoseLoraAdapter(), MspLoraAdapter(), KasaAdapter(),
   };
   return kMethods;
 }

@@ -10,6 +10,7 @@
 #include <iostream>
 #include <memory>
 #include <numeric>
+#include <span>
 
 #include <nlohmann/json.hpp>
 
@@ -29,6 +30,7 @@
 #include "common/base/str.h"
 #include "common/evaluate/answers.h"
 #include "common/formats/edit_rows.h"
+#include "common/model/bind_adapter.h"
 #include "common/tensor/guard.h"
 
 namespace weft::cli {
@@ -44,8 +46,9 @@ struct EditOptions {
   LocalTraining training;
   uint64_t max_edits = 0;
   uint64_t max_others = 200;
-  int64_t answer_tokens = 3;
-  double loss_below = 0.05;
+  int64_t answer_tokens = 1;
+  double loss_below = 0.1;
+  bool each = false;
   uint64_t seed = 1;
   bool json = false;
 };
@@ -55,13 +58,21 @@ struct Questions {
   std::vector<TokenRow> edits;
   std::vector<uint64_t> lines;
   std::vector<TokenRow> paraphrases;
-  std::vector<TokenRow> others;  // with what the model answered before
+  std::vector<size_t> paraphrased;  // the edit that each of them asks for
+  std::vector<TokenRow> others;     // with what the model answered before
 };
 
+// Which answers are those wanted.
 struct Measures {
   std::vector<bool> edits;
   std::vector<bool> paraphrases;
   std::vector<bool> others;
+
+  void Add(const Measures& more) {
+    edits.insert(edits.end(), more.edits.begin(), more.edits.end());
+    paraphrases.insert(paraphrases.end(), more.paraphrases.begin(), more.paraphrases.end());
+    others.insert(others.end(), more.others.begin(), more.others.end());
+  }
 };
 
 struct Weights {
@@ -95,26 +106,56 @@ class Editing {
   explicit Editing(EditOptions options) : options_(std::move(options)) {}
 
   Status Run() {
-    WEFT_TRY(PrepareOutFolder(options_.out, options_.model.model));
+    if (options_.out.empty() != options_.each) {
+      return InvalidArgument("[edit] wanted one of --out, for a model with all edits, and --each");
+    }
+    if (!options_.each) WEFT_TRY(PrepareOutFolder(options_.out, options_.model.model));
     WEFT_TRY_ASSIGN(loaded_, LoadForCommand(options_.model));
     if (loaded_.model->config().is_encoder()) {
       return InvalidArgument("[edit] the model predicts no tokens; wanted a decoder");
     }
     WEFT_TRY(ReadQuestions());
-    WEFT_TRY_ASSIGN(before_, Measure());
-    WEFT_TRY(Learn());
-    WEFT_TRY(weft::Guarded("[edit]", [&] { return MergeAndWrite(); }));
-    // What is measured is the model that was written, not the adapter beside the old one.
-    ModelOptions written = options_.model;
-    written.model = options_.out;
-    loaded_ = LoadedModel();
-    WEFT_TRY_ASSIGN(loaded_, LoadForCommand(written));
-    WEFT_TRY_ASSIGN(after_, Measure());
+    WEFT_TRY_ASSIGN(before_, Measure({}, questions_));
+    WEFT_TRY(weft::Guarded("[edit]", [&] { return options_.each ? RunEach() : RunTogether(); }));
     Print();
     return OkStatus();
   }
 
  private:
+  Status RunTogether() {
+    WEFT_TRY(Learn(questions_.edits));
+    WEFT_TRY_ASSIGN(const std::vector<NamedTensor> merged, Merged());
+    WEFT_TRY(WriteModelFolder(merged, options_.model.model, options_.out));
+    // What is measured is the model that was written, not the adapter beside the old one.
+    ModelOptions written = options_.model;
+    written.model = options_.out;
+    loaded_ = LoadedModel();
+    WEFT_TRY_ASSIGN(loaded_, LoadForCommand(written));
+    WEFT_TRY_ASSIGN(after_, Measure({}, questions_));
+    return OkStatus();
+  }
+
+  // Every edit alone on the model as it was; shares are means over all of them.
+  Status RunEach() {
+    for (size_t i = 0; i < questions_.edits.size(); ++i) {
+      const std::span<const TokenRow> one(&questions_.edits[i], 1);
+      WEFT_TRY(Learn(one));
+      WEFT_TRY(Merged().status());
+      const at::NoGradGuard no_grad;
+      WEFT_TRY_ASSIGN(const LowRankAdapter lowered, Lower(learnt_.state));
+      WEFT_TRY_ASSIGN(std::vector<Factors> factors, FactorsFor(*loaded_.model, lowered));
+      AdapterBinding binding;
+      binding.emplace_back(std::move(factors));
+      Questions asked{{one.begin(), one.end()}, {}, {}, {}, questions_.others};
+      for (size_t p = 0; p < questions_.paraphrases.size(); ++p) {
+        if (questions_.paraphrased[p] == i) asked.paraphrases.push_back(questions_.paraphrases[p]);
+      }
+      WEFT_TRY_ASSIGN(const Measures measures, Measure(binding, asked));
+      after_.Add(measures);
+    }
+    return OkStatus();
+  }
+
   Status ReadQuestions() {
     WEFT_TRY_ASSIGN(const std::vector<EditRow> edits,
                     ReadEdits(options_.edits, EditTarget::kNeeded, 0, options_.max_edits));
@@ -125,6 +166,7 @@ class Editing {
       for (const std::string& paraphrase : edit.paraphrases) {
         WEFT_TRY_ASSIGN(TokenRow asked, Question(paraphrase, edit.target, edit.line, loaded_));
         questions_.paraphrases.push_back(std::move(asked));
+        questions_.paraphrased.push_back(questions_.edits.size() - 1);
       }
     }
     return AskOthers(edits.size());
@@ -153,20 +195,20 @@ class Editing {
     return OkStatus();
   }
 
-  Result<Measures> Measure() const {
+  Result<Measures> Measure(const AdapterBinding& binding, const Questions& questions) const {
     const auto ask = [&](const std::vector<TokenRow>& rows) {
       JobControl control;
-      return AnswersAreLabels(*loaded_.model, {}, rows, kBatchRows, control);
+      return AnswersAreLabels(*loaded_.model, binding, rows, kBatchRows, control);
     };
     Measures measures;
-    WEFT_TRY_ASSIGN(measures.edits, ask(questions_.edits));
-    WEFT_TRY_ASSIGN(measures.paraphrases, ask(questions_.paraphrases));
-    WEFT_TRY_ASSIGN(measures.others, ask(questions_.others));
+    WEFT_TRY_ASSIGN(measures.edits, ask(questions.edits));
+    WEFT_TRY_ASSIGN(measures.paraphrases, ask(questions.paraphrases));
+    WEFT_TRY_ASSIGN(measures.others, ask(questions.others));
     return measures;
   }
 
   Result<AdapterState> Start() {
-    AdapterSpec& spec = options_.spec;
+    AdapterSpec spec = options_.spec;
     WEFT_TRY(AddOptions(options_.method_options, spec));
     WEFT_TRY_ASSIGN(const Adapter* method, FindAdapter(spec.method));
     WEFT_TRY(method->CheckSpec(spec));
@@ -176,23 +218,23 @@ class Editing {
   }
 
   // Pruning must have come to its end before training may.
-  Result<double> SettledAfter() const {
-    if (options_.spec.method != RoseLoraAdapter()->name()) return 0.0;
+  Result<double> SettledAfter(const AdapterSpec& spec) const {
+    if (spec.method != RoseLoraAdapter()->name()) return 0.0;
     WEFT_TRY_ASSIGN(const RoseSchedule schedule,
-                    RoseScheduleOf(options_.spec, options_.training.local_steps));
+                    RoseScheduleOf(spec, options_.training.local_steps));
     return schedule.end + 1;
   }
 
-  Status Learn() {
+  Status Learn(std::span<const TokenRow> edits) {
     TrainInput input;
-    input.rows = questions_.edits;
+    input.rows = edits;
     WEFT_TRY_ASSIGN(input.start, Start());
     input.training = options_.training;
-    const auto rows = static_cast<int64_t>(questions_.edits.size());
+    const auto rows = static_cast<int64_t>(edits.size());
     if (input.training.batch_size == 0) input.training.batch_size = rows;
     input.training.batch_size = std::min(input.training.batch_size, rows);
     const int64_t pass = (rows + input.training.batch_size - 1) / input.training.batch_size;
-    WEFT_TRY_ASSIGN(const double settled, SettledAfter());
+    WEFT_TRY_ASSIGN(const double settled, SettledAfter(input.start.spec));
     input.training.dtype = options_.model.dtype;
     input.seed = options_.seed;
     Progress progress("edit", 0);
@@ -212,20 +254,21 @@ class Editing {
     JobControl control;
     const auto began = std::chrono::steady_clock::now();
     WEFT_TRY_ASSIGN(learnt_, Train(*loaded_.model, std::move(input), control));
-    train_s_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+    train_s_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+    steps_ += learnt_.steps.size();
     return OkStatus();
   }
 
-  Status MergeAndWrite() {
+  // The stored weights with what was learnt last, compared with what they were.
+  Result<std::vector<NamedTensor>> Merged() {
     const ModelConfig& config = loaded_.model->config();
     WEFT_TRY_ASSIGN(const std::vector<NamedTensor> stored,
                     StoredWeights(options_.model.model, config));
     WEFT_TRY_ASSIGN(const LowRankAdapter lowered, Lower(learnt_.state));
     const MergeOptions merge{.stored_transposed = config.family == ModelFamily::kGpt2};
-    WEFT_TRY_ASSIGN(const std::vector<NamedTensor> merged,
-                    MergeIntoWeights(stored, lowered, merge));
+    WEFT_TRY_ASSIGN(std::vector<NamedTensor> merged, MergeIntoWeights(stored, lowered, merge));
     for (size_t i = 0; i < stored.size(); ++i) Compare(stored[i].value, merged[i].value);
-    return WriteModelFolder(merged, options_.model.model, options_.out);
+    return merged;
   }
 
   void Compare(const at::Tensor& stored, const at::Tensor& merged) {
@@ -243,6 +286,11 @@ class Editing {
     weights_.all_same += count;
     weights_.adapted += stored.numel();
     weights_.adapted_same += count;
+  }
+
+  // How often the model was taught: weights were counted each time.
+  [[nodiscard]] int64_t learnings() const {
+    return options_.each ? static_cast<int64_t>(questions_.edits.size()) : 1;
   }
 
   [[nodiscard]] int64_t NonZero() const {
@@ -268,7 +316,8 @@ class Editing {
   [[nodiscard]] nlohmann::json Report() const {
     nlohmann::json json = {{"method", options_.spec.method},
                            {"edits", after_.edits.size()},
-                           {"steps", learnt_.steps.size()},
+                           {"each", options_.each},
+                           {"steps", steps_},
                            {"loss", learnt_.steps.back().loss},
                            {"train_s", train_s_},
                            {"efficacy", Share(after_.edits)},
@@ -277,10 +326,10 @@ class Editing {
                            {"generality_before", Share(before_.paraphrases)},
                            {"paraphrases", after_.paraphrases.size()},
                            {"locality", Share(after_.others)},
-                           {"others", after_.others.size()},
-                           {"weights", weights_.all},
+                           {"others", questions_.others.size()},
+                           {"weights", weights_.all / learnings()},
                            {"weights_same", Share(weights_.all_same, weights_.all)},
-                           {"adapted_weights", weights_.adapted},
+                           {"adapted_weights", weights_.adapted / learnings()},
                            {"adapted_same", Share(weights_.adapted_same, weights_.adapted)},
                            {"adapter_numbers", learnt_.state.NumParameters()},
                            {"adapter_nonzero", NonZero()},
@@ -312,7 +361,9 @@ class Editing {
               << " other answers as before\n"
               << "weights     " << percent("weights_same") << " bit for bit as before, "
               << percent("adapted_same") << " of the adapted layers'\n"
-              << "written to " << options_.out << "\n";
+              << (options_.each ? "means over edits made alone; nothing written"
+                                : "written to " + options_.out)
+              << "\n";
   }
 
   static constexpr int64_t kBatchRows = 16;  // in one pass
@@ -325,6 +376,7 @@ class Editing {
   TrainOutput learnt_;
   Weights weights_;
   double train_s_ = 0;
+  size_t steps_ = 0;
 };
 
 EditOptions Standard() {
@@ -333,8 +385,8 @@ EditOptions Standard() {
   options.spec.rank = 8;
   options.spec.alpha = 32;
   options.spec.target_modules = {"q_proj", "v_proj"};
-  options.training.lr = 5e-3;
-  options.training.local_steps = 60;
+  options.training.lr = 1e-3;
+  options.training.local_steps = 40;
   options.training.batch_size = 0;
   return options;
 }
@@ -347,7 +399,9 @@ Action SetUpEdit(CLI::App& app) {
   app.add_option("--edits", options->edits,
                  "JSONL of prompt, target_new and (if there are any) paraphrases")
       ->required();
-  app.add_option("--out", options->out, "model folder to write")->required();
+  app.add_option("--out", options->out, "model folder to write, with all edits learnt together");
+  app.add_flag("--each", options->each,
+               "make every edit alone, as papers measure, and write nothing");
   app.add_option("--max-edits", options->max_edits, "rows from the beginning (0: all)")
       ->check(WholeNumber(uint64_t{0}));
   app.add_option("--others", options->others,

@@ -50,9 +50,9 @@ class EditCommandTest : public ::testing::Test {
   }
 
   // Entries of the written weights that are not those of the model, and all of them.
-  std::pair<int64_t, int64_t> Changed() const {
+  std::pair<int64_t, int64_t> Changed(const std::string& folder) const {
     const SafetensorsFile before = *SafetensorsFile::Open(fs::path(model_) / "model.safetensors");
-    const SafetensorsFile after = *SafetensorsFile::Open(fs::path(out_) / "model.safetensors");
+    const SafetensorsFile after = *SafetensorsFile::Open(fs::path(folder) / "model.safetensors");
     int64_t changed = 0;
     int64_t all = 0;
     for (const StoredTensor& tensor : after.tensors()) {
@@ -86,13 +86,29 @@ TEST_F(EditCommandTest, NewAnswersAreLearntAndWhatChangedIsReported) {
   EXPECT_LT(json["steps"].get<int>(), 80) << "ends early";
   EXPECT_GT(json["steps"].get<int>(), 64) << "but not before pruning does, at 0.8";
   // The shares are of the files as they are.
-  const auto [changed, all] = Changed();
+  const auto [changed, all] = Changed(out_);
   EXPECT_EQ(json["weights"], all);
   EXPECT_NEAR(json["weights_same"].get<double>(),
               1 - static_cast<double>(changed) / static_cast<double>(all), 1e-12);
   EXPECT_GT(changed, 0);
   EXPECT_LT(json["adapter_nonzero"].get<int64_t>(), json["adapter_numbers"].get<int64_t>() / 4);
   EXPECT_TRUE(fs::exists(fs::path(out_) / "tokenizer.json"));
+}
+
+TEST_F(EditCommandTest, EditsMadeAloneAreMeasuredAloneAndNothingIsWritten) {
+  const Outcome outcome =
+      Execute(SetUpEdit, {"--model", model_, "--edits", edits_, "--max-edits", "2", "--each",
+                          "--json", "--target-modules", "all-linear", "--lr", "0.02", "--steps",
+                          "40", "--threads", "1", "--option", "keep=0.1"});
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  const Json json = Json::parse(outcome.out);
+  EXPECT_EQ(json["efficacy"], 1.0) << outcome.out;
+  EXPECT_EQ(json["paraphrases"], 1);
+  EXPECT_EQ(json["others"], 2);
+  EXPECT_GT(json["steps"].get<int>(), 40) << "of both edits";
+  EXPECT_EQ(json["weights"], Changed(model_).second);
+  EXPECT_GT(json["adapted_same"].get<double>(), 0.3);
+  EXPECT_EQ(Edit({"--each"}).status.code(), Code::kInvalidArgument) << "--out says otherwise";
 }
 
 TEST_F(EditCommandTest, LoraLearnsTheSameAndTouchesMoreWeights) {

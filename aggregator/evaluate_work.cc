@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <utility>
 
-#include "aggregator/merge_work.h"
 #include "aggregator/strategies/state_block.h"
+#include "common/adapters/beside.h"
 #include "common/base/str.h"
 #include "common/evaluate/evaluate_classes.h"
 #include "common/evaluate/evaluate_rows.h"
@@ -21,7 +21,7 @@ Result<ServerEvaluateJob::Output> Evaluate(const ServerEvaluation& evaluation,
                                            const ServerEvaluateJob& job, JobControl& control) {
   const at::NoGradGuard no_grad;
   WEFT_TRY_ASSIGN(const GlobalState global, DecodeState(job.state, ""));
-  WEFT_TRY_ASSIGN(const AdapterState whole, WholeAdapter(global));
+  WEFT_TRY_ASSIGN(const AdapterState whole, WithBaseChange(global.adapter, global.base_change));
   WEFT_TRY_ASSIGN(const LowRankAdapter lowered, Lower(whole));
   WEFT_TRY_ASSIGN(std::vector<Factors> factors, FactorsFor(*evaluation.model, lowered));
   AdapterBinding binding;

@@ -215,19 +215,10 @@ Result<AdmitJob::Output> RunAdmit(const AdmitJob& job, JobControl&) {
 Result<ExportJob::Output> RunExport(const ExportJob& job, JobControl&) {
   return Guarded("[export]", [&]() -> Result<ExportJob::Output> {
     WEFT_TRY_ASSIGN(const GlobalState global, DecodeState(job.state, ""));
-    WEFT_TRY_ASSIGN(const AdapterState whole, WholeAdapter(global));
+    WEFT_TRY_ASSIGN(const AdapterState whole, WithBaseChange(global.adapter, global.base_change));
     WEFT_TRY(WriteFolder(whole, job));
     return ExportJob::Output{job.folder};
   });
-}
-
-Result<AdapterState> WholeAdapter(const GlobalState& global) {
-  if (!global.base_change) return global.adapter;
-  WEFT_TRY_ASSIGN(const LowRankAdapter adapter, Lower(global.adapter));
-  WEFT_TRY_ASSIGN(const LowRankAdapter change, Lower(*global.base_change));
-  AdapterState whole = LoraFromFactors(global.adapter.spec, SideBySide(adapter, change));
-  whole.dense = global.adapter.dense;
-  return whole;
 }
 
 WeightOf NoBaseWeights() {

@@ -3,7 +3,6 @@
 // export. main() registers them; they run on the executor's threads.
 
 #include "aggregator/jobs.h"
-#include "aggregator/strategies/strategy.h"
 #include "common/adapters/adapter.h"
 
 namespace weft {
@@ -14,10 +13,6 @@ namespace weft {
 /// Registers InitJob, MergeJob, CutJob, AdmitJob and ExportJob. `weight` serves methods that take
 /// something out of the base model.
 void RegisterMergeWork(WorkTable& table, WeightOf weight = NoBaseWeights());
-
-/// The global adapter together with what was taken out of the base model: what evaluates and
-/// exports as the run's result.
-[[nodiscard]] Result<AdapterState> WholeAdapter(const GlobalState& global);
 
 [[nodiscard]] Result<InitJob::Output> RunInit(const InitJob& job, JobControl& control,
                                               const WeightOf& weight = NoBaseWeights());

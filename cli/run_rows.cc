@@ -97,16 +97,6 @@ Json ToObject(const ListedRun& run) {
                        {"eval_examples", m.capabilities.eval_examples},
                        {"reason", m.reason}});
   }
-  Json shipped = Json::array();
-  for (const ShippedRow& row : Shipped(v)) {
-    shipped.push_back({{"client", row.client},
-                       {"method", row.method},
-                       {"rank", row.rank},
-                       {"updates", row.updates},
-                       {"bytes_up", row.bytes_up},
-                       {"lora_bytes", row.lora_bytes},
-                       {"ratio", OrNull(row.Ratio())}});
-  }
   return {{"folder", run.folder.string()},
           {"run", v.run},
           {"state", v.state},
@@ -127,7 +117,7 @@ Json ToObject(const ListedRun& run) {
           {"started_us", v.started_us},
           {"finished_us", v.finished_us},
           {"members", members},
-          {"shipped", shipped}};
+          {"shipped", Parsed(ShippedJson(v))}};
 }
 
 Cell Losses(const std::optional<double>& loss) { return Cell::Number(loss, 4); }
@@ -335,6 +325,20 @@ Table ShippedTable(const RunView& view) {
                Cell::Number(row.Ratio(), 4)});
   }
   return table;
+}
+
+std::string ShippedJson(const RunView& view) {
+  Json list = Json::array();
+  for (const ShippedRow& row : Shipped(view)) {
+    list.push_back({{"client", row.client},
+                    {"method", row.method},
+                    {"rank", row.rank},
+                    {"updates", row.updates},
+                    {"bytes_up", row.bytes_up},
+                    {"lora_bytes", row.lora_bytes},
+                    {"ratio", OrNull(row.Ratio())}});
+  }
+  return Dump(list);
 }
 
 std::string RunsJson(const std::vector<ListedRun>& runs) {

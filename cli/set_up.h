@@ -9,6 +9,7 @@ Action SetUpAdapterExport(CLI::App& app);
 Action SetUpAdapterImport(CLI::App& app);
 Action SetUpAdapterInspect(CLI::App& app);
 Action SetUpAdapterMerge(CLI::App& app);
+Action SetUpBenchCount(CLI::App& app);
 Action SetUpBenchMerge(CLI::App& app);
 Action SetUpBenchRound(CLI::App& app);
 Action SetUpBenchTrain(CLI::App& app);

@@ -8,6 +8,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "cli/method_options.h"
 #include "cli/model_folder.h"
 #include "cli/model_options.h"
 #include "cli/out_folder.h"
@@ -16,11 +17,14 @@
 #include "cli/whole_number.h"
 #include "client/schedule.h"
 #include "client/trainer.h"
+#include "common/adapters/beside.h"
 #include "common/adapters/dense.h"
+#include "common/adapters/method_spec.h"
 #include "common/adapters/peft_io.h"
 #include "common/evaluate/evaluate_classes.h"
 #include "common/evaluate/evaluate_rows.h"
 #include "common/formats/model_layout.h"
+#include "common/model/base_weights.h"
 #include "common/model/bind_dense.h"
 #include "common/tensor/device.h"
 
@@ -35,6 +39,7 @@ struct TrainOptions {
   std::string adapter_init;
   std::string out;
   AdapterSpec spec;
+  std::vector<std::string> method_options;
   LocalTraining training;
   std::optional<double> alpha;  // none: twice the rank
   bool no_packing = false;
@@ -174,12 +179,21 @@ Result<std::vector<std::string>> LabelsFor(const TrainOptions& options, const Mo
   return found;
 }
 
-Result<AdapterState> StartOf(const TrainOptions& options, const Model& model) {
+// What training begins with; nothing with --full.
+struct Start {
+  AdapterState adapter;
+  std::optional<AdapterState> base_change;  // what the method takes out of the base model
+};
+
+Result<Start> StartOf(const TrainOptions& options, const Model& model) {
+  Start start;
   if (!options.adapter_init.empty()) {
     WEFT_TRY_ASSIGN(PeftFolder folder, ReadPeft(options.adapter_init, model.sites()));
-    return std::move(folder.state);
+    start.adapter = std::move(folder.state);
+    return start;
   }
   AdapterSpec spec = options.spec;
+  WEFT_TRY(AddOptions(options.method_options, spec));
   if (!spec.labels.empty()) spec.modules_to_save = {"classifier"};
   spec.alpha = options.alpha.value_or(2.0 * static_cast<double>(spec.rank));
   if (spec.target_modules.empty()) spec.target_modules = {"all-linear"};
@@ -191,15 +205,23 @@ Result<AdapterState> StartOf(const TrainOptions& options, const Model& model) {
     std::cerr << "notice: the rank of " << capped.size() << " layers is capped at min(in, out), "
               << "e.g. " << capped[0] << " at " << RankFor(spec, capped[0]) << "\n";
   }
-  WEFT_TRY_ASSIGN(AdapterState state, method->Init(spec, sites, options.seed));
+  spec = method->ForRound(spec, options.seed, /*round=*/1);
+  WEFT_TRY_ASSIGN(start.adapter, method->Init(spec, sites, options.seed));
+  const auto weight = [&](const LinearSite& site) -> Result<at::Tensor> {
+    WEFT_TRY_ASSIGN(const WeightOf of_folder, BaseWeights(options.model.model));
+    return of_folder(site);
+  };
+  WEFT_TRY_ASSIGN(const auto change, method->BaseChange(spec, sites, weight));
+  if (change) start.base_change = LoraFromFactors(ForMethod(spec, "lora"), *change);
   std::vector<LinearSite> all = model.sites();
   for (LinearSite& site : HeadSites(model.config())) all.push_back(std::move(site));
-  WEFT_TRY_ASSIGN(state.dense, FreshDense(spec, all, options.seed));
-  return state;
+  WEFT_TRY_ASSIGN(start.adapter.dense, FreshDense(spec, all, options.seed));
+  return start;
 }
 
 Result<std::optional<Evaluated>> Evaluate(const TrainOptions& options, const Model& model,
-                                          const Rows& rows, const AdapterState& state) {
+                                          const Rows& rows, const AdapterState& state,
+                                          const std::optional<AdapterState>& base_change) {
   std::optional<Evaluated> evaluated;
   if (rows.eval.rows.empty()) return evaluated;
   AdapterBinding binding;
@@ -207,6 +229,10 @@ Result<std::optional<Evaluated>> Evaluate(const TrainOptions& options, const Mod
     const at::NoGradGuard no_grad;
     WEFT_TRY_ASSIGN(AppliedAdapter applied, Apply(model, state));
     binding.push_back(std::move(applied));
+    if (base_change) {
+      WEFT_TRY_ASSIGN(AppliedAdapter change, Apply(model, *base_change));
+      binding.push_back(std::move(change));
+    }
   }
   JobControl control;
   const int64_t batch = options.training.batch_size;
@@ -224,12 +250,13 @@ Result<std::optional<Evaluated>> Evaluate(const TrainOptions& options, const Mod
 }
 
 Result<TrainOutput> RunTraining(const TrainOptions& options, const Model& model, Rows& rows,
-                                AdapterState start) {
+                                const Start& start) {
   TrainInput input;
   input.rows = rows.train.rows;
   input.fixed_batches = rows.train_batches;
   input.training = options.training;
-  input.start = std::move(start);
+  input.start = start.adapter;
+  if (start.base_change) input.frozen.push_back(*start.base_change);
   input.full = options.full;
   input.seed = options.seed;
   input.on_notice = [](const std::string& text) { std::cerr << text << "\n"; };
@@ -243,9 +270,11 @@ Result<TrainOutput> RunTraining(const TrainOptions& options, const Model& model,
   return Train(model, std::move(input), control);
 }
 
-Status WriteResult(const TrainOptions& options, const Model& model, const TrainOutput& output) {
+Status WriteResult(const TrainOptions& options, const Model& model, const TrainOutput& output,
+                   const std::optional<AdapterState>& base_change) {
   if (options.full) return WriteModelFolder(model.AllWeights(), options.model.model, options.out);
-  return WritePeft(output.state, options.out,
+  WEFT_TRY_ASSIGN(const AdapterState whole, WithBaseChange(output.state, base_change));
+  return WritePeft(whole, options.out,
                    {.base_model = options.model.model,
                     .fan_in_fan_out = model.config().family == ModelFamily::kGpt2});
 }
@@ -294,26 +323,27 @@ Status Run(TrainOptions options) {
   WEFT_TRY_ASSIGN(const std::shared_ptr<Model> model, LoadModel(options));
   WEFT_TRY_ASSIGN(options.spec.labels, LabelsFor(options, *model));
   WEFT_TRY_ASSIGN(const std::unique_ptr<Rows> rows, ReadAllRows(options, *model));
-  AdapterState start;
+  Start start;
   if (!options.full) {
     WEFT_TRY_ASSIGN(start, StartOf(options, *model));
   }
   Evaluations eval;
-  WEFT_TRY_ASSIGN(eval.before, Evaluate(options, *model, *rows, start));
+  WEFT_TRY_ASSIGN(eval.before, Evaluate(options, *model, *rows, start.adapter, start.base_change));
   WEFT_TRY_ASSIGN(const TrainOutput output, RunTraining(options, *model, *rows, start));
-  WEFT_TRY_ASSIGN(eval.after, Evaluate(options, *model, *rows, output.state));
-  WEFT_TRY(WriteResult(options, *model, output));
+  WEFT_TRY_ASSIGN(eval.after, Evaluate(options, *model, *rows, output.state, start.base_change));
+  WEFT_TRY(WriteResult(options, *model, output, start.base_change));
   Print(options, output, eval);
   return OkStatus();
 }
 
-constexpr std::array kOfFreshAdapters = {"--rank",         "--alpha",           "--target-modules",
-                                         "--target-regex", "--exclude-modules", "--rslora",
-                                         "--dropout",      "--labels"};
+constexpr std::array kOfFreshAdapters = {
+    "--rank",   "--alpha",   "--target-modules", "--target-regex", "--exclude-modules",
+    "--rslora", "--dropout", "--labels",         "--method",       "--option"};
 
 void AddAdapterOptions(CLI::App& app, TrainOptions& options) {
   CLI::Option* init =
       app.add_option("--adapter-init", options.adapter_init, "PEFT folder to start from");
+  AddMethodOptions(app, options.spec.method, options.method_options);
   app.add_option("--rank", options.spec.rank, "of a fresh adapter")->capture_default_str();
   app.add_option("--alpha", options.alpha, "of a fresh adapter (default: twice the rank)");
   app.add_option("--target-modules", options.spec.target_modules,

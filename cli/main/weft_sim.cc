@@ -12,6 +12,7 @@
 #include "cli/check_run.h"
 #include "cli/command.h"
 #include "cli/exit_code.h"
+#include "cli/run_rows.h"
 #include "cli/whole_number.h"
 #include "common/config/load.h"
 #include "sim/simulation.h"
@@ -40,6 +41,7 @@ Json ToJson(const weft::sim::SimulationReport& report) {
   out["wall_s"] = report.wall_s;
   out["virtual_s"] = report.virtual_s;
   out["eval_loss"] = report.eval_loss;
+  out["shipped"] = Json::parse(weft::cli::ShippedJson(report.run));
   out["adapter_sha256"] = report.adapter_sha256;
   for (const weft::RoundRow& round : report.run.rounds) {
     for (const auto& [name, value] : round.server_metrics) out["eval_" + name].push_back(value);

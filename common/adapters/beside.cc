@@ -2,6 +2,9 @@
 
 #include <algorithm>
 
+#include "common/adapters/adapter.h"
+#include "common/adapters/peft_io.h"
+
 namespace weft {
 
 LowRankAdapter SideBySide(const LowRankAdapter& a, const LowRankAdapter& b) {
@@ -18,6 +21,16 @@ LowRankAdapter SideBySide(const LowRankAdapter& a, const LowRankAdapter& b) {
                    at::cat({at->factors.B_OR, site.factors.B_OR}, 1)};
   }
   return both;
+}
+
+Result<AdapterState> WithBaseChange(const AdapterState& adapter,
+                                    const std::optional<AdapterState>& change) {
+  if (!change) return adapter;
+  WEFT_TRY_ASSIGN(const LowRankAdapter lowered, Lower(adapter));
+  WEFT_TRY_ASSIGN(const LowRankAdapter taken, Lower(*change));
+  AdapterState whole = LoraFromFactors(adapter.spec, SideBySide(lowered, taken));
+  whole.dense = adapter.dense;
+  return whole;
 }
 
 }  // namespace weft

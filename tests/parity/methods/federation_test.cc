@@ -1,6 +1,7 @@
-// golden/federation as a whole. Each method's own test looks at the tensors of its prefix and ends
-// with ExpectAllUsed(prefix): this one sees to it that every tensor has such a prefix, and that the
-// weights which all share are weights.
+// golden/federation as a whole. Each method has a test FederationParity.<Method>… in its own file,
+// which looks at the tensors of its prefix and ends with ExpectAllUsed(prefix). Here: that every
+// tensor has such a prefix and every prefix such a test, and that the weights which all share are
+// weights.
 
 #include <gtest/gtest.h>
 
@@ -10,7 +11,24 @@
 namespace weft::testing {
 namespace {
 
-const std::vector<std::string> kPrefixes = {"kasa.", "msp.", "nola.", "rose."};
+struct Prefix {
+  std::string name;
+  std::string method;  // as names of tests begin
+};
+const std::vector<Prefix> kPrefixes = {
+    {"kasa.", "Kasa"}, {"msp.", "Msplora"}, {"nola.", "Nola"}, {"rose.", "Roselora"}};
+
+bool HasTest(const std::string& method) {
+  const ::testing::UnitTest& program = *::testing::UnitTest::GetInstance();
+  for (int i = 0; i < program.total_test_suite_count(); ++i) {
+    const ::testing::TestSuite& suite = *program.GetTestSuite(i);
+    if (std::string_view(suite.name()) != "FederationParity") continue;
+    for (int j = 0; j < suite.total_test_count(); ++j) {
+      if (std::string_view(suite.GetTestInfo(j)->name()).starts_with(method)) return true;
+    }
+  }
+  return false;
+}
 
 TEST(FederationParity, EveryTensorBelongsToAMethodThatIsTested) {
   GoldenSet golden("federation/exact_merge.safetensors");
@@ -21,9 +39,10 @@ TEST(FederationParity, EveryTensorBelongsToAMethodThatIsTested) {
     sum += weight;
   }
   EXPECT_NEAR(sum, 1, 1e-12);
-  for (const std::string& prefix : kPrefixes) {
-    EXPECT_EQ(golden.Count(prefix + "client"), static_cast<int64_t>(p.size())) << prefix;
-    for (const std::string& name : golden.Names(prefix)) golden.Use(name);
+  for (const Prefix& prefix : kPrefixes) {
+    EXPECT_EQ(golden.Count(prefix.name + "client"), static_cast<int64_t>(p.size())) << prefix.name;
+    for (const std::string& name : golden.Names(prefix.name)) golden.Use(name);
+    EXPECT_TRUE(HasTest(prefix.method)) << prefix.name << ": no FederationParity." << prefix.method;
   }
   golden.ExpectAllUsed();
 }

@@ -173,7 +173,7 @@ TEST(KasaParity, TruncationForwardAndRegularisersAreThoseOfTheOfficialCodeAndThe
   golden.ExpectAllUsed();
 }
 
-TEST(KasaParity, StacksAndTruncatedBasesMergeExactly) {
+TEST(FederationParity, KasaStacksAndTruncatedBasesMergeExactly) {
   GoldenSet golden("federation/exact_merge.safetensors");
   const std::vector<double> p = golden.Numbers("p");
   const std::vector<int64_t> ranks = golden.Integers("kasa.ranks");

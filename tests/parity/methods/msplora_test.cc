@@ -275,7 +275,7 @@ at::Tensor Deltas(const LowRankAdapter& adapter) {
   return at::stack(deltas);
 }
 
-TEST(MsploraParity, TiersMergeExactlyOverRanksAndGroupings) {
+TEST(FederationParity, MsploraTiersMergeExactlyOverRanksAndGroupings) {
   GoldenSet golden("federation/exact_merge.safetensors");
   const std::vector<double> p = golden.Numbers("p");
   const std::vector<int64_t> groups = golden.Integers("msp.n_groups");

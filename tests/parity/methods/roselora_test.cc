@@ -304,7 +304,7 @@ LowRank MergedBy(const std::string& strategy, const MemoryUpdates& updates) {
   return merge->factors;
 }
 
-TEST(RoseloraParity, TheMeanOfSparseUpdatesIsExactInsideTheUnionOfTheirSupports) {
+TEST(FederationParity, RoseloraMeanIsExactInsideTheUnionOfTheSupports) {
   GoldenSet golden("federation/exact_merge.safetensors");
   const std::vector<double> p = golden.Numbers("p");
   ASSERT_EQ(golden.Count(std::string(kRose) + "client"), static_cast<int64_t>(p.size()));

@@ -30,7 +30,7 @@ struct InitJob {
   };
   StrategySettings strategy;
   AdapterSpec adapter;                      // global rank already decided, options of all methods
-  std::vector<std::string> methods;         // that sites train
+  std::vector<std::string> methods = {};  // that sites train
   std::vector<LinearSite> sites;            // already matched
   std::vector<LinearSite> base_sites = {};  // all of the base's, its head's last
   uint64_t seed = 0;

@@ -109,9 +109,17 @@ Status CheckSameSpec(const AdapterSpec& got, const AdapterSpec& wanted) {
   if (!(got.alpha == wanted.alpha)) return differs("alpha", got.alpha, wanted.alpha);
   if (got.rslora != wanted.rslora) return differs("rslora", got.rslora, wanted.rslora);
   if (!(got.dropout == wanted.dropout)) return differs("dropout", got.dropout, wanted.dropout);
+  // Of one layout but another seed, an update would be read as something it is not.
+  for (size_t i = 0; i < std::max(got.options.size(), wanted.options.size()); ++i) {
+    const auto text = [i](const AdapterSpec& spec) {
+      if (i >= spec.options.size()) return std::string("none");
+      return spec.options[i].first + " = " + spec.options[i].second;
+    };
+    if (text(got) != text(wanted)) return differs("option", text(got), text(wanted));
+  }
   if (!(got == wanted)) {
     return InvalidArgument(
-        "adapter targets, patterns, saved modules or options are not those of the plan");
+        "adapter targets, patterns, saved modules or labels are not those of the plan");
   }
   return OkStatus();
 }

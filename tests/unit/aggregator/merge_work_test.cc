@@ -364,6 +364,64 @@ TEST_F(MergeWorkTest, WholeModulesOfABaseWithoutAHeadAreRefusedAtTheStart) {
   EXPECT_NE(status.message().find("no classification head"), std::string::npos) << status;
 }
 
+class BaseChangeTest : public MergeWorkTest {
+ protected:
+  InitJob Job() const {
+    AdapterSpec spec = testing::LoraSpec(2, 4);
+    spec.method = "kasa";
+    return {
+        .strategy = settings_, .adapter = spec, .methods = {"kasa"}, .sites = Sites(), .seed = 5};
+  }
+  static Result<at::Tensor> Weight(const LinearSite& site) {
+    at::manual_seed(site.in);
+    return at::randn({site.out, site.in});
+  }
+};
+
+TEST_F(BaseChangeTest, IsComputedOnceKeptInTheStateAndSentWithEveryBundle) {
+  const Result<InitJob::Output> init = RunInit(Job(), control_, Weight);
+  ASSERT_TRUE(init.ok()) << init.status();
+  Write("state", init->state);
+  for (const bool whole : {false, true}) {
+    const CutJob job{.strategy = settings_,
+                     .state = *store_.ReadBlob("state"),
+                     .client = Plan("a", 2),
+                     .whole = whole};
+    const Result<CutJob::Output> cut = RunCut(job, control_);
+    ASSERT_TRUE(cut.ok()) << cut.status();
+    const AdapterBundle bundle = DecodeBundle(cut->bundle, at::kCPU).value();
+    ASSERT_TRUE(bundle.base_change.has_value()) << whole;
+    EXPECT_EQ(*AdapterSha256(*bundle.base_change), init->base_change_sha256);
+    const LowRankAdapter taken = Lower(*bundle.base_change).value();
+    for (size_t i = 0; i < taken.size(); ++i) {
+      const at::Tensor W = *Weight(taken[i].site);
+      const at::Tensor S =
+          std::get<1>(at::linalg_svd(W + Product(taken[i].factors).to(at::kFloat)));
+      EXPECT_LT(S[-2].item<double>(), 1e-5) << "two components less";
+    }
+  }
+}
+
+TEST_F(BaseChangeTest, NeedsTheWeightsAndSaysSo) {
+  const Status status = RunInit(Job(), control_).status();
+  EXPECT_EQ(status.code(), Code::kFailedPrecondition);
+  EXPECT_NE(status.message().find("[model] path"), std::string::npos) << status;
+}
+
+TEST_F(BaseChangeTest, IsPartOfWhatIsExported) {
+  Write("state", RunInit(Job(), control_, Weight)->state);
+  const testing::TempFolder folder;
+  const std::string out = (folder.path() / "adapter").string();
+  ASSERT_TRUE(
+      RunExport({.state = *store_.ReadBlob("state"), .folder = out, .base_model = "base"}, control_)
+          .ok());
+  const PeftFolder read = ReadPeft(out, Sites()).value();
+  const LowRankAdapter exported = Lower(read.state).value();
+  for (const LowRankSite& site : exported) {
+    EXPECT_GT(MaxAbs(Product(site.factors)), 1e-3) << "the adapter itself is still zero";
+  }
+}
+
 TEST_F(MergeWorkTest, EveryJobIsRegistered) {
   WorkTable table;
   RegisterMergeWork(table);

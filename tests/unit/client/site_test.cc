@@ -9,6 +9,8 @@
 
 #include "client/daemon.h"
 #include "client/load_site.h"
+#include "common/adapters/adapter.h"
+#include "common/codec/codec.h"
 #include "tests/support/small_model.h"
 #include "tests/support/temp_folder.h"
 
@@ -147,8 +149,14 @@ TEST_F(SiteTest, TheOfferSaysWhatTheSiteHasAndCanDo) {
   EXPECT_EQ(options.offer.num_examples, 10u);
   EXPECT_EQ(options.offer.eval_examples, 3u);
   EXPECT_GT(options.offer.memory_mb, 0u);
-  EXPECT_EQ(options.offer.methods, std::vector<std::string>{"lora"});
-  EXPECT_EQ(options.offer.codecs, (std::vector<std::string>{"float32", "float16", "bfloat16"}));
+  std::vector<std::string> methods, codecs;
+  for (const Adapter* method : AdapterRegistry()) methods.emplace_back(method->name());
+  for (const Codec* codec : CodecRegistry()) codecs.emplace_back(codec->name());
+  EXPECT_EQ(options.offer.methods, methods);
+  EXPECT_EQ(options.offer.codecs, codecs);
+  EXPECT_EQ(MakeClientOptions(*site, shared, "cpu", 12, "nola").offer.methods,
+            std::vector<std::string>{"nola"})
+      << "a site that names its method trains no other";
 }
 
 TEST_F(SiteTest, WithoutAModelThereIsNoBase) {

@@ -6,6 +6,7 @@
 
 #include "client/training_state.h"
 #include "common/adapters/adapter.h"
+#include "common/adapters/match.h"
 #include "common/codec/adapter_block.h"
 #include "common/crypto/digest.h"
 #include "tests/support/small_model.h"
@@ -61,6 +62,13 @@ class TrainWorkTest : public ::testing::Test {
   Result<TrainJob::Output> Run(const TrainJob& job) {
     JobControl control;
     return TrainRound(*site_, job, control, [&](const std::string& text) { notice_ = text; });
+  }
+
+  // A fresh adapter of that spec on the small model.
+  AdapterState Start(const AdapterSpec& spec) const {
+    const std::vector<LinearSite> sites =
+        MatchSites(spec, (*site_->models().Any())->sites()).value();
+    return FindAdapter(spec.method).value()->Init(spec, sites, 3).value();
   }
 
   static std::unique_ptr<testing::TempFolder> folder_;
@@ -128,6 +136,39 @@ TEST_F(TrainWorkTest, BundleOfAnotherSpecIsRefused) {
   next.bundle = Run(Job())->payload;
   next.plan.cohort[0].adapter.rank = 3;
   EXPECT_EQ(Run(next).status().code(), Code::kInvalidArgument);
+}
+
+// What KaSA takes out of the base is one thing for all sites and rounds: another one, or none, is
+// another base model.
+TEST_F(TrainWorkTest, ABaseChangeOtherThanThePlansIsRefused) {
+  AdapterSpec spec = Job().plan.cohort[0].adapter;
+  AdapterBundle bundle;
+  bundle.base_change = Start(spec);
+  const std::string hash = *AdapterSha256(*bundle.base_change);
+  TrainJob job = Job();
+  job.bundle = *EncodeBundle(bundle, **FindCodec("float32"));
+  EXPECT_NE(Run(job).status().message().find(hash), std::string::npos) << "the plan names none";
+  job.plan.cohort[0].adapter.options = {{std::string(kBaseChangeOption), hash}};
+  EXPECT_TRUE(Run(job).ok()) << Run(job).status();
+  job.plan.cohort[0].adapter.options[0].second[0] ^= 1;
+  const Status other = Run(job).status();
+  EXPECT_EQ(other.code(), Code::kFailedPrecondition);
+  EXPECT_NE(other.message().find("taken out of the base model"), std::string::npos) << other;
+  job.bundle = Blob();
+  EXPECT_NE(Run(job).status().message().find("has hash none"), std::string::npos);
+}
+
+TEST_F(TrainWorkTest, ABaseChangeIsPartOfTheModelThatTrains) {
+  TrainJob job = Job();
+  AdapterBundle bundle;
+  bundle.base_change = Start(job.plan.cohort[0].adapter);
+  for (SiteState& site : bundle.base_change->sites) site.Get("B").fill_(0.5);
+  job.plan.cohort[0].adapter.options = {
+      {std::string(kBaseChangeOption), *AdapterSha256(*bundle.base_change)}};
+  job.bundle = *EncodeBundle(bundle, **FindCodec("float32"));
+  const auto changed = Run(job);
+  ASSERT_TRUE(changed.ok()) << changed.status();
+  EXPECT_NE(changed->header.train_loss, Run(Job())->header.train_loss);
 }
 
 TEST_F(TrainWorkTest, DamagedBundleIsAStatus) {

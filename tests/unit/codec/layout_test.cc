@@ -133,6 +133,10 @@ TEST(LayoutTest, TheFirstFieldInWhichSpecsDifferIsNamed) {
        },
        "patterns"},
       {[](auto& s) { s.target_modules = {"k"}; }, "targets"},
+      {[](auto& s) {
+         s.options = {{"nola.seed", "7"}};
+       },
+       "option is nola.seed = 7, the plan says none"},
   };
   for (const Case& c : cases) {
     AdapterSpec spec = Spec();

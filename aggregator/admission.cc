@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "common/adapters/adapter.h"
+#include "common/adapters/dense.h"
 #include "common/base/limits.h"
 #include "common/base/str.h"
 #include "common/wire/tensor_block.h"
@@ -129,9 +130,10 @@ Status CheckUpdateOffer(const ClientId& from, const UpdateOffer& offer, const Ro
                      : status.Within(Str("[admission] client ", from, " round ", plan.round));
 }
 
-uint64_t UpdateBytesMax(const AdapterSpec& spec, const std::vector<LinearSite>& sites) {
-  if (!spec.modules_to_save.empty())
-    return limits::kPayloadBytesMax;  // their shapes are unknown here
+uint64_t UpdateBytesMax(const AdapterSpec& spec, const std::vector<LinearSite>& sites,
+                        const std::vector<LinearSite>& base_sites) {
+  const Result<std::vector<TensorLayout>> dense = DenseLayout(spec, base_sites);
+  if (!dense.ok()) return limits::kPayloadBytesMax;
   const Result<const Adapter*> method = FindAdapter(spec.method);
   if (!method.ok()) return limits::kPayloadBytesMax;
   const Result<std::vector<SiteLayout>> layout = (*method)->Layout(spec, sites);
@@ -142,6 +144,7 @@ uint64_t UpdateBytesMax(const AdapterSpec& spec, const std::vector<LinearSite>& 
       if (tensor.owner == i) bytes += PackedBytesMax(DType::kFloat64, tensor.shape);
     }
   }
+  for (const TensorLayout& tensor : *dense) bytes += PackedBytesMax(DType::kFloat64, tensor.shape);
   return std::min(bytes, limits::kPayloadBytesMax);
 }
 

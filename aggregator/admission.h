@@ -29,10 +29,10 @@ struct JoinTerms {
                                       const RoundPlan& plan, const ClientPlan& own,
                                       uint64_t payload_bytes_max);
 
-/// Largest encoding of an update of this spec on these sites: no codec takes more than 8 bytes an
-/// element beside its manifest.
-[[nodiscard]] uint64_t UpdateBytesMax(const AdapterSpec& spec,
-                                      const std::vector<LinearSite>& sites);
+/// Largest encoding of an update of this spec on these sites, of a base with those: no codec takes
+/// more than 8 bytes an element beside its manifest.
+[[nodiscard]] uint64_t UpdateBytesMax(const AdapterSpec& spec, const std::vector<LinearSite>& sites,
+                                      const std::vector<LinearSite>& base_sites);
 
 /// Ok if the report answers the question and can be averaged.
 [[nodiscard]] Status CheckEvalReport(const ClientId& from, const EvalReport& report,

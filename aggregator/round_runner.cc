@@ -4,8 +4,8 @@
 
 #include "aggregator/admission.h"
 #include "aggregator/cohort.h"
-#include "common/base/check.h"
 #include "common/adapters/method_spec.h"
+#include "common/base/check.h"
 #include "common/base/str.h"
 
 namespace weft {
@@ -222,8 +222,9 @@ void RoundRunner::OnUpdateOffer(const ClientId& from, const UpdateOffer& offer) 
     return Verdict(from, plan.round, FailedPrecondition(seat->reason));
   }
   if (desks_[from].checking) return;
-  const Status status = CheckUpdateOffer(from, offer, plan, seat->plan,
-                                         UpdateBytesMax(seat->plan.adapter, office_.sites));
+  const Status status = CheckUpdateOffer(
+      from, offer, plan, seat->plan,
+      UpdateBytesMax(seat->plan.adapter, office_.sites, office_.options.base.sites));
   if (!status.ok()) return Refuse(from, status);
   round_->Settle(from, Standing::kUploading, "");
   seat->update.header = offer.header;

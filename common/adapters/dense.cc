@@ -32,7 +32,7 @@ Status CheckModules(const AdapterSpec& spec, std::span<const LinearSite> base_si
     }
     if (!found) {
       return InvalidArgument(Str("[adapter] modules_to_save \"", module, "\" covers no layer; ",
-                                 IsHeadPath(base_sites.back().path)
+                                 !base_sites.empty() && IsHeadPath(base_sites.back().path)
                                      ? "the head is called classifier"
                                      : "this base has no classification head"));
     }

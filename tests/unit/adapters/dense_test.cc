@@ -51,6 +51,8 @@ TEST(DenseTest, WhatIsNoHeadIsNotTrainedWhole) {
   EXPECT_NE(Error(Spec({"lm_head"}, {"a", "b"}), {{"q_proj", 4, 4}, {"lm_head", 4, 9}})
                 .find("only a classification head"),
             std::string::npos);
+  EXPECT_NE(Error(Spec({"classifier"}, {"a", "b"}), {}).find("no classification head"),
+            std::string::npos);
   EXPECT_NE(Error(Spec({"classifier"}, {"a"})).find("names 1 classes"), std::string::npos);
   EXPECT_NE(Error(Spec({}, {"a", "b"})).find("name \"classifier\""), std::string::npos);
 }

@@ -170,16 +170,27 @@ TEST(UpdateBytesTest, TheBoundCoversWhatAnUpdateNeedsAndNotMuchMore) {
   spec.rank_pattern = {{"up_proj", 2}};
   const std::vector<LinearSite> sites = {{"l.0.q_proj", 4096, 4096}, {"l.0.up_proj", 4096, 11008}};
   const uint64_t floats = 16 * 8192 + 2 * 15104;
-  const uint64_t most = UpdateBytesMax(spec, sites);
+  const uint64_t most = UpdateBytesMax(spec, sites, sites);
   EXPECT_GE(most, 4 * floats);
   EXPECT_LE(most, 9 * floats + limits::kManifestBytesMax);
   // A rank that nobody can have does not make it boundless.
   spec.rank = limits::kRankMax;
   spec.rank_pattern.clear();
-  EXPECT_LE(UpdateBytesMax(spec, std::vector<LinearSite>(1000, sites[0])),
+  EXPECT_LE(UpdateBytesMax(spec, std::vector<LinearSite>(1000, sites[0]), sites),
             limits::kPayloadBytesMax);
   spec.modules_to_save = {"lm_head"};
-  EXPECT_EQ(UpdateBytesMax(spec, sites), limits::kPayloadBytesMax);
+  EXPECT_EQ(UpdateBytesMax(spec, sites, sites), limits::kPayloadBytesMax) << "of unknown shape";
+  spec.modules_to_save = {"classifier"};
+  spec.labels = {"a", "b", "c"};
+  std::vector<LinearSite> base = sites;
+  base.push_back({"classifier", 1000, 2});
+  spec.rank = 2;
+  const uint64_t with_head = UpdateBytesMax(spec, sites, base);
+  spec.modules_to_save.clear();
+  spec.labels.clear();
+  const uint64_t without = UpdateBytesMax(spec, sites, base);
+  EXPECT_GE(with_head, without + 4 * 3003);
+  EXPECT_LE(with_head, without + 9 * 3003 + 64);
 }
 
 // ---- an evaluation ----

@@ -74,7 +74,11 @@ class TrainRun {
   Status PrepareMethod() {
     if (method_ == nullptr) return OkStatus();
     prepared_ = method_->Prepare(state_, model_.device());
-    rule_ = method_->NewStepRule(state_, {training_.steps_done, TotalSteps()});
+    rule_ = method_->NewStepRule(state_, {.steps_done = training_.steps_done,
+                                          .total_steps = TotalSteps(),
+                                          .beta1 = training_.beta1,
+                                          .beta2 = training_.beta2,
+                                          .moment_steps = optimizer_->step()});
     if (rule_ == nullptr || input_.step_rule.empty()) return OkStatus();
     return rule_->Restore(input_.step_rule);
   }

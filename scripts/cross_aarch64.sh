@@ -25,7 +25,7 @@ if [ ! -e "$sysroot/.complete" ]; then
   apt-get "${options[@]}" update -qq
   apt-get "${options[@]}" install -y -qq --download-only --no-install-recommends libc6-dev libstdc++-12-dev libzmq3-dev cppzmq-dev \
     libcapnp-dev libssl-dev libspdlog-dev libgtest-dev libgmock-dev libsqlite3-dev libsqlitecpp-dev libpcre2-dev libutf8proc-dev \
-    libsentencepiece-dev libxxhash-dev libjemalloc-dev >/dev/null
+    libsentencepiece-dev libxxhash-dev libzstd-dev libjemalloc-dev >/dev/null
   for package in "$state"/cache/archives/*.deb; do dpkg -x "$package" "$sysroot"; done
   # Header-only and architecture-independent packages come from the host.
   for header in CLI nlohmann toml++; do cp -r "/usr/include/$header" "$sysroot/usr/include/"; done

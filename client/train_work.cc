@@ -64,6 +64,7 @@ class RoundTraining {
     input.client = job_.client.name;
     input.round = plan_.round.number;
     input.num_rounds = std::max<int64_t>(1, plan_.num_server_rounds);
+    input.restarts = !continues_;
     input.on_notice = std::move(notice);
     UseLocalState(input);
     WEFT_TRY_ASSIGN(const TrainOutput trained, Train(*model_, std::move(input), control_));

@@ -74,8 +74,8 @@ class TrainRun {
   Status PrepareMethod() {
     if (method_ == nullptr) return OkStatus();
     prepared_ = method_->Prepare(state_, model_.device());
-    rule_ = method_->NewStepRule(state_, {.steps_done = training_.steps_done,
-                                          .total_steps = TotalSteps(),
+    rule_ = method_->NewStepRule(state_, {.steps_done = input_.restarts ? 0 : training_.steps_done,
+                                          .total_steps = input_.restarts ? num_steps_ : TotalSteps(),
                                           .beta1 = training_.beta1,
                                           .beta2 = training_.beta2,
                                           .moment_steps = optimizer_->step()});

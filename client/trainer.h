@@ -46,6 +46,9 @@ struct TrainInput {
 
   std::optional<AdamW::Moments> moments;      // kept from the round before
   std::vector<NamedTensor> step_rule;         // what the method's step rule saved then
+  /// The adapter begins in this round and ends with it: so does the method's step rule, whose
+  /// schedule else runs over all rounds.
+  bool restarts = false;
   std::optional<Batcher::Position> position;  // in file order
 
   std::function<void(const StepReport&)> on_step;     // may be empty

@@ -58,9 +58,9 @@ TEST(BadConfigTest, AnUnknownArchitectureIsNamedBesideTheKnownOnes) {
   EXPECT_TRUE(Refused(model.Eval(), {"got MambaForCausalLM", "LlamaForCausalLM", "Qwen3"}));
   model.Config([](Json& json) {
     json.erase("architectures");
-    json["model_type"] = "bert";
+    json["model_type"] = "mamba";
   });
-  EXPECT_TRUE(Refused(model.Eval(), {"model_type", "bert", "GPT2LMHeadModel"}));
+  EXPECT_TRUE(Refused(model.Eval(), {"model_type", "mamba", "GPT2LMHeadModel"}));
 }
 
 TEST(BadConfigTest, WhatIsNoConfigurationIsRefused) {
@@ -134,7 +134,7 @@ TEST(BadTokenizerTest, WhatTheReaderDoesNotKnowIsRefusedByPlace) {
     model.Tokenizer(edit);
     EXPECT_TRUE(Refused(Tokenize(model), words));
   };
-  refused([](Json& j) { j["model"]["type"] = "WordPiece"; }, {"/model", "WordPiece", "BPE"});
+  refused([](Json& j) { j["model"]["type"] = "Unigram"; }, {"/model", "Unigram", "BPE"});
   refused([](Json& j) { j["model"]["vocab"]["zzz"] = -1; }, {"/model/vocab", "\"zzz\""});
   refused([](Json& j) { j["model"]["vocab"]["zzz"] = 5; }, {"/model/vocab", "same id 5"});
   refused([](Json& j) { j["model"]["merges"].push_back("only"); }, {"/model/merges", "\"only\""});

@@ -68,6 +68,23 @@ TEST_F(SparseTrainingTest, RoundsThatGoOnPruneLikeOneLongTraining) {
   ExpectSameBits(last.state, whole.state);
 }
 
+// An adapter that begins anew in the last of three rounds is pruned as one that begins in the
+// first: by the schedule of the whole run it would be cut before it had learnt what to keep.
+TEST_F(SparseTrainingTest, AnAdapterThatRestartsHasAScheduleOfItsOwn) {
+  TrainInput later = RoseInput(20);
+  later.num_rounds = 3;
+  later.training.steps_done = 40;
+  later.enough = [](const StepReport& report) { return report.step == 3; };  // pruning begins at 4
+  for (const bool restarts : {true, false}) {
+    later.restarts = restarts;
+    const at::Tensor A = Run(later).state.sites[0].Get("A");
+    EXPECT_EQ(A.ne(0).all().item<bool>(), restarts);
+  }
+  later.enough = nullptr;
+  later.restarts = true;
+  ExpectPruned(Run(later).state);
+}
+
 TEST_F(SparseTrainingTest, ScoresOfAnotherAdapterEndTheTrainingBeforeItBegins) {
   TrainInput input = RoseInput(4);
   input.step_rule = {{"model.layers.9.self_attn.q_proj.A", at::zeros({4, 32})}};

@@ -193,7 +193,9 @@ void ForEach(size_t count, const std::function<void(size_t, StackMemory&)>& work
   std::atomic<size_t> next{0};
   std::exception_ptr escaped;
   std::mutex mutex;
-  const auto run = [&] {
+  const auto run = [&, torch_threads = at::get_num_threads()] {
+    // A new thread would let torch use all cores, and QR and SVD of a site have other bits then.
+    at::set_num_threads(torch_threads);
     const c10::InferenceMode no_autograd;
     StackMemory memory;
     try {

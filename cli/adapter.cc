@@ -14,6 +14,7 @@
 #include "cli/out_folder.h"
 #include "cli/set_up.h"
 #include "cli/table.h"
+#include "common/adapters/beside.h"
 #include "common/adapters/distance.h"
 #include "common/adapters/merge.h"
 #include "common/adapters/peft_io.h"
@@ -29,7 +30,8 @@ namespace fs = std::filesystem;
 
 struct LoadedAdapter {
   AdapterState state;
-  std::vector<AdapterState> frozen;  // of a block: applied beside it
+  std::vector<AdapterState> frozen;         // of a block: applied beside it
+  std::optional<AdapterState> base_change;  // of a block: what its run took out of the base model
   std::string base_model;
   bool fan_in_fan_out = false;
 };
@@ -65,6 +67,7 @@ Result<LoadedAdapter> LoadBlock(const fs::path& file) {
   Result<AdapterBundle> bundle = DecodeBundle(MappedFile::AsBlob(mapped), at::kCPU);
   if (!bundle.ok()) return bundle.status().Within(file.string());
   LoadedAdapter loaded;
+  loaded.base_change = std::move(bundle->base_change);
   if (bundle->frozen) loaded.frozen.push_back(std::move(*bundle->frozen));
   if (bundle->adapter) {
     loaded.state = std::move(*bundle->adapter);
@@ -146,7 +149,7 @@ Status Inspect(const std::string& path, bool as_json) {
 
 // Several adapters that apply together are one with all their ranks side by side.
 Result<AdapterState> Joined(const LoadedAdapter& loaded) {
-  if (loaded.frozen.empty()) return loaded.state;
+  if (loaded.frozen.empty()) return WithBaseChange(loaded.state, loaded.base_change);
   WEFT_TRY_ASSIGN(LowRankAdapter sum, Lower(loaded.state));
   for (const AdapterState& frozen : loaded.frozen) {
     WEFT_TRY_ASSIGN(const LowRankAdapter beside, Lower(frozen));
@@ -157,12 +160,10 @@ Result<AdapterState> Joined(const LoadedAdapter& loaded) {
       if (beside[i].site != sum[i].site) {
         return FailedPrecondition("[adapter] the block's two adapters sit on different layers");
       }
-      LowRank& factors = sum[i].factors;
-      factors.A_RI = at::cat({factors.A_RI, beside[i].factors.A_RI}, 0);
-      factors.B_OR = at::cat({factors.B_OR, beside[i].factors.B_OR}, 1);
     }
+    sum = SideBySide(sum, beside);
   }
-  return LoraFromFactors(loaded.state.spec, sum);
+  return WithBaseChange(LoraFromFactors(loaded.state.spec, sum), loaded.base_change);
 }
 
 Status Export(const std::string& path, const std::string& out, const std::string& base_model) {

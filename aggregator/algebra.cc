@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "common/adapters/singular_form.h"
 #include "common/base/check.h"
 #include "common/base/random.h"
 
@@ -16,14 +17,9 @@ namespace {
 // float32 keeps.
 constexpr int64_t kDirectSvdMax = 1024;
 
-struct QrFactors {
-  at::Tensor Q;
-  at::Tensor R;
-};
-
-QrFactors Qr(const at::Tensor& columns) {
-  auto [q, r] = at::linalg_qr(columns, "reduced");
-  return {q, r};
+// An orthonormal basis of the columns' span.
+at::Tensor Basis(const at::Tensor& columns) {
+  return std::get<0>(at::linalg_qr(columns, "reduced"));
 }
 
 // Coordinates of the columns in an orthonormal basis of their span; the columns themselves where
@@ -33,33 +29,20 @@ at::Tensor Coordinates(const at::Tensor& columns) {
   return std::get<1>(at::linalg_qr(columns, "r"));
 }
 
-// The entry of largest magnitude of every left vector is made positive: signs are free otherwise.
-void FixSigns(at::Tensor& U_OQ, at::Tensor& V_IQ) {
-  if (U_OQ.size(1) == 0) return;
-  const at::Tensor largest = U_OQ.gather(0, U_OQ.abs().argmax(0, /*keepdim=*/true));
-  const at::Tensor signs = at::where(largest < 0, -at::ones_like(largest), at::ones_like(largest));
-  U_OQ = U_OQ * signs;
-  V_IQ = V_IQ * signs;
-}
-
 Recompressed Cut(at::Tensor U, at::Tensor S, at::Tensor V, const at::Tensor& spectrum,
                  const LowRank& before_cutting, int64_t rank) {
   rank = std::clamp<int64_t>(rank, 0, S.size(0));
-  at::Tensor U_OQ = U.narrow(1, 0, rank);
-  at::Tensor V_IQ = V.narrow(1, 0, rank);
-  FixSigns(U_OQ, V_IQ);
-  return {U_OQ.contiguous(), S.narrow(0, 0, rank).contiguous(), V_IQ.contiguous(), spectrum,
-          before_cutting};
+  return {U.narrow(1, 0, rank).contiguous(), S.narrow(0, 0, rank).contiguous(),
+          V.narrow(1, 0, rank).contiguous(), spectrum, before_cutting};
 }
 
 Recompressed FromStack(const LowRank& stack,
                        const std::function<int64_t(const at::Tensor&)>& choose_rank) {
-  const QrFactors b = Qr(stack.B_OR);
-  const QrFactors a = Qr(stack.A_RI.t().contiguous());
-  auto [u, s, vh] = at::linalg_svd(at::matmul(b.R, a.R.t()), /*full_matrices=*/false);
-  const at::Tensor U = at::matmul(b.Q, u);
-  const at::Tensor V = at::matmul(a.Q, vh.t());
-  return Cut(U, s, V, s, {V.t(), U * s}, choose_rank(s));
+  const SingularForm form = SingularFormOf(stack);
+  const at::Tensor& U = form.U_OQ;
+  const at::Tensor& S = form.S_Q;
+  const at::Tensor& V = form.V_IQ;
+  return Cut(U, S, V, S, {V.t(), U * S}, choose_rank(S));
 }
 
 Recompressed FromMatrix(const at::Tensor& M_OI,
@@ -67,8 +50,10 @@ Recompressed FromMatrix(const at::Tensor& M_OI,
   const int64_t out = M_OI.size(0);
   const int64_t in = M_OI.size(1);
   if (std::min(out, in) <= kDirectSvdMax) {
-    auto [u, s, vh] = at::linalg_svd(M_OI, /*full_matrices=*/false);
-    return Cut(u, s, vh.t(), s, {vh, u * s}, choose_rank(s));
+    auto [U, S, Vh] = at::linalg_svd(M_OI, /*full_matrices=*/false);
+    at::Tensor V = Vh.t();
+    FixSigns(U, V);
+    return Cut(U, S, V, S, {V.t(), U * S}, choose_rank(S));
   }
   const bool wide = out <= in;
   const at::Tensor gram = wide ? at::matmul(M_OI, M_OI.t()) : at::matmul(M_OI.t(), M_OI);
@@ -282,13 +267,13 @@ at::Tensor CompletingRows(const at::Tensor& A_RI, int64_t count, std::string_vie
   for (int64_t i = 0; i < fresh.numel(); ++i) values[i] = stream.Normal();
   fresh = fresh.to(A_RI.device());
   if (A_RI.size(0) > 0) {
-    const at::Tensor basis = Qr(A_RI.to(at::kDouble).t().contiguous()).Q;
+    const at::Tensor basis = Basis(A_RI.to(at::kDouble).t().contiguous());
     // Twice: once leaves what rounding let through.
     for (int pass = 0; pass < 2; ++pass) {
       fresh = fresh - at::matmul(basis, at::matmul(basis.t(), fresh));
     }
   }
-  return Qr(fresh).Q.t().contiguous();
+  return Basis(fresh).t().contiguous();
 }
 
 }  // namespace weft

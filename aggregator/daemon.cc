@@ -112,11 +112,8 @@ Status RunAggregatorDaemon(AggregatorDaemon daemon) {
                        .post = [&loop](std::function<void()> done) { loop.Post(std::move(done)); },
                        .wall_us = [&loop] { return loop.WallMicros(); }}));
   WorkTable table;
-  WeightOf weight = NoBaseWeights();
-  if (!settings.model.path.empty()) {
-    WEFT_TRY_ASSIGN(weight, BaseWeights(settings.model.path));
-  }
-  RegisterMergeWork(table, std::move(weight));
+  RegisterMergeWork(
+      table, settings.model.path.empty() ? NoBaseWeights() : BaseWeights(settings.model.path));
   RegisterNodeJobs(table);
   if (options.evaluate_here) {
     WEFT_TRY_ASSIGN(ServerEvaluation evaluation, LoadServerEvaluation(settings));

@@ -24,9 +24,8 @@ constexpr const char* kSoftware = "weft 0.1.0";
 
 // What was taken out of the base model is known once it is computed, not from the settings.
 void CopyBaseChange(const AdapterSpec& from, AdapterSpec& to) {
-  for (const auto& option : from.options) {
-    if (option.first == kBaseChangeOption) to.options.push_back(option);
-  }
+  const std::string* const hash = FindOption(from, kBaseChangeOption);
+  if (hash != nullptr) to.options.emplace_back(kBaseChangeOption, *hash);
 }
 
 }  // namespace

@@ -46,17 +46,14 @@ Result<nlohmann::json> Count(CountOptions options) {
   WEFT_TRY_ASSIGN(const ModelConfig config, ReadModelConfig(options.model));
   AdapterSpec& spec = options.spec;
   spec.alpha = 2.0 * static_cast<double>(spec.rank);
-  WEFT_TRY(AddOptions(options.method_options, spec));
-  WEFT_TRY_ASSIGN(const Adapter* method, FindAdapter(spec.method));
-  WEFT_TRY(method->CheckSpec(spec));
-  WEFT_TRY_ASSIGN(const std::vector<LinearSite> sites, MatchSites(spec, LinearSites(config)));
-  (void)CapRanks(spec, sites);
-  WEFT_TRY_ASSIGN(const AdapterState state, method->Init(method->ForRound(spec, 1, 1), sites, 1));
-  const uint64_t lora = PlainLoraBytes(spec, sites) / sizeof(float);
+  WEFT_TRY_ASSIGN(const FreshAdapter fresh,
+                  MakeFreshAdapter(spec, options.method_options, LinearSites(config), /*seed=*/1));
+  const AdapterState& state = fresh.state;
+  const uint64_t lora = PlainLoraBytes(state.spec, fresh.sites) / sizeof(float);
   nlohmann::json json = {
       {"method", spec.method},
       {"rank", spec.rank},
-      {"layers", sites.size()},
+      {"layers", fresh.sites.size()},
       {"parameters", state.NumParameters()},
       {"lora_parameters", lora},
       {"ratio", static_cast<double>(state.NumParameters()) / static_cast<double>(lora)}};

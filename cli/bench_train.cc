@@ -61,14 +61,10 @@ class Training {
     spec.rank = options_.rank;
     spec.alpha = 2.0 * static_cast<double>(options_.rank);
     spec.target_modules = {"all-linear"};
-    WEFT_TRY(AddOptions(options_.method_options, spec));
-    WEFT_TRY_ASSIGN(const std::vector<LinearSite> sites, MatchSites(spec, model_.sites()));
-    (void)CapRanks(spec, sites);
+    WEFT_TRY_ASSIGN(const FreshAdapter fresh,
+                    MakeFreshAdapter(spec, options_.method_options, model_.sites(), /*seed=*/0));
     WEFT_TRY_ASSIGN(method_, FindAdapter(spec.method));
-    WEFT_TRY(method_->CheckSpec(spec));
-    WEFT_TRY_ASSIGN(const AdapterState fresh,
-                    method_->Init(method_->ForRound(spec, /*seed=*/0, /*round=*/1), sites, 0));
-    WEFT_TRY_ASSIGN(adapter_, Flatten(fresh, model_.device()));
+    WEFT_TRY_ASSIGN(adapter_, Flatten(fresh.state, model_.device()));
     optimizer_.emplace(training_, adapter_.parameters);
     prepared_ = method_->Prepare(adapter_.state, model_.device());
     rule_ = method_->NewStepRule(adapter_.state, {.total_steps = options_.steps + 1});

@@ -207,16 +207,6 @@ class Editing {
     return measures;
   }
 
-  Result<AdapterState> Start() {
-    AdapterSpec spec = options_.spec;
-    WEFT_TRY(AddOptions(options_.method_options, spec));
-    WEFT_TRY_ASSIGN(const Adapter* method, FindAdapter(spec.method));
-    WEFT_TRY(method->CheckSpec(spec));
-    WEFT_TRY_ASSIGN(const std::vector<LinearSite> sites, MatchSites(spec, loaded_.model->sites()));
-    static_cast<void>(CapRanks(spec, sites));
-    return method->Init(spec, sites, options_.seed);
-  }
-
   // Pruning must have come to its end before training may.
   Result<double> SettledAfter(const AdapterSpec& spec) const {
     if (spec.method != RoseLoraAdapter()->name()) return 0.0;
@@ -228,7 +218,9 @@ class Editing {
   Status Learn(std::span<const TokenRow> edits) {
     TrainInput input;
     input.rows = edits;
-    WEFT_TRY_ASSIGN(input.start, Start());
+    WEFT_TRY_ASSIGN(FreshAdapter fresh, MakeFreshAdapter(options_.spec, options_.method_options,
+                                                         loaded_.model->sites(), options_.seed));
+    input.start = std::move(fresh.state);
     input.training = options_.training;
     const auto rows = static_cast<int64_t>(edits.size());
     if (input.training.batch_size == 0) input.training.batch_size = rows;

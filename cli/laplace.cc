@@ -42,12 +42,11 @@ struct LaplaceOptions {
 // A model that classifies, the adapter on it, and rows with classes.
 struct Scene {
   LoadedModel loaded;
-  AdapterState adapter;
   AdapterBinding beside;
   TokenRows rows;
   [[nodiscard]] Result<MeasuredAdapter> measured() const {
-    WEFT_TRY_ASSIGN(std::string hash, AdapterSha256(adapter));
-    return MeasuredAdapter{*loaded.model, adapter, beside, std::move(hash)};
+    WEFT_TRY_ASSIGN(std::string hash, AdapterSha256(loaded.adapter));
+    return MeasuredAdapter{*loaded.model, loaded.adapter, beside, std::move(hash)};
   }
 };
 
@@ -59,8 +58,6 @@ Result<std::unique_ptr<Scene>> LoadScene(const LaplaceOptions& options) {
     return InvalidArgument(Str("[laplace] ", model.config().architecture,
                                " predicts tokens; give an encoder and rows of text and label"));
   }
-  WEFT_TRY_ASSIGN(PeftFolder folder, ReadPeft(options.model.adapter, model.sites()));
-  scene->adapter = std::move(folder.state);
   WEFT_TRY_ASSIGN(const std::vector<Row> rows, ReadRows(options.data, options.max_rows));
   TokenizeOptions tokenize;
   tokenize.max_len = model.config().max_positions;
@@ -114,7 +111,7 @@ Status Fit(const LaplaceOptions& options) {
   JobControl control;
   WEFT_TRY_ASSIGN(const LaplaceStatistics sums,
                   MeasureCurvature(measured, scene->rows.rows, settings, control));
-  return WriteFitted(sums, scene->adapter, options);
+  return WriteFitted(sums, scene->loaded.adapter, options);
 }
 
 Status Federate(const LaplaceOptions& options) {
@@ -150,9 +147,9 @@ Status Predict(const LaplaceOptions& options) {
   WEFT_TRY_ASSIGN(const StatisticsFile file, ReadStatistics(options.posterior));
   WEFT_TRY_ASSIGN(const std::unique_ptr<Scene> scene, LoadScene(options));
   WEFT_TRY_ASSIGN(const MeasuredAdapter measured, scene->measured());
-  WEFT_TRY_ASSIGN(
-      const LaplacePosterior posterior,
-      MakePosterior(file.statistics, MatrixValues(scene->adapter), Normalization::kTokenRows));
+  WEFT_TRY_ASSIGN(const LaplacePosterior posterior,
+                  MakePosterior(file.statistics, MatrixValues(scene->loaded.adapter),
+                                Normalization::kTokenRows));
   nlohmann::json report;
   const double given = options.precision > 0 ? options.precision : file.precision.value_or(0);
   WEFT_TRY_ASSIGN(const double precision, Precision(posterior, given, report));

@@ -37,12 +37,13 @@ Result<LoadedModel> LoadForCommand(const ModelOptions& options, bool token_by_to
   WEFT_TRY_ASSIGN(loaded.tokenizer,
                   Tokenizer::LoadFor(options.model, loaded.model->config().vocab_size));
   if (!options.adapter.empty()) {
-    WEFT_TRY_ASSIGN(const PeftFolder peft, ReadPeft(options.adapter, loaded.model->sites()));
+    WEFT_TRY_ASSIGN(PeftFolder peft, ReadPeft(options.adapter, loaded.model->sites()));
     const at::NoGradGuard no_grad;
     Result<AppliedAdapter> applied = Apply(*loaded.model, peft.state);
     WEFT_TRY(applied.status().Within(options.adapter));
     loaded.adapters.push_back(*std::move(applied));
     loaded.labels = peft.state.spec.labels;
+    loaded.adapter = std::move(peft.state);
   }
   if (!loaded.model->config().is_encoder()) return loaded;
   WEFT_TRY(CheckHead(*loaded.model, loaded.adapters));

@@ -35,6 +35,7 @@ void AddChatOptions(CLI::App& app, ChatOptions& options);
 struct LoadedModel {
   std::shared_ptr<Model> model;
   std::unique_ptr<Tokenizer> tokenizer;
+  AdapterState adapter;     // as it was read; without sites where there is none
   AdapterBinding adapters;  // one or none
   std::vector<std::string>
       labels;  // of classes, where the model classifies: the adapter's or its own

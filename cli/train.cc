@@ -193,25 +193,21 @@ Result<Start> StartOf(const TrainOptions& options, const Model& model) {
     return start;
   }
   AdapterSpec spec = options.spec;
-  WEFT_TRY(AddOptions(options.method_options, spec));
   if (!spec.labels.empty()) spec.modules_to_save = {"classifier"};
   spec.alpha = options.alpha.value_or(2.0 * static_cast<double>(spec.rank));
   if (spec.target_modules.empty()) spec.target_modules = {"all-linear"};
-  WEFT_TRY_ASSIGN(const Adapter* method, FindAdapter(spec.method));
-  WEFT_TRY(method->CheckSpec(spec));
-  WEFT_TRY_ASSIGN(const std::vector<LinearSite> sites, MatchSites(spec, model.sites()));
-  const std::vector<std::string> capped = CapRanks(spec, sites);
-  if (!capped.empty()) {
-    std::cerr << "notice: the rank of " << capped.size() << " layers is capped at min(in, out), "
-              << "e.g. " << capped[0] << " at " << RankFor(spec, capped[0]) << "\n";
+  WEFT_TRY_ASSIGN(FreshAdapter fresh,
+                  MakeFreshAdapter(spec, options.method_options, model.sites(), options.seed));
+  if (!fresh.capped.empty()) {
+    std::cerr << "notice: the rank of " << fresh.capped.size()
+              << " layers is capped at min(in, out), e.g. " << fresh.capped[0] << " at "
+              << RankFor(fresh.state.spec, fresh.capped[0]) << "\n";
   }
-  spec = method->ForRound(spec, options.seed, /*round=*/1);
-  WEFT_TRY_ASSIGN(start.adapter, method->Init(spec, sites, options.seed));
-  const auto weight = [&](const LinearSite& site) -> Result<at::Tensor> {
-    WEFT_TRY_ASSIGN(const WeightOf of_folder, BaseWeights(options.model.model));
-    return of_folder(site);
-  };
-  WEFT_TRY_ASSIGN(const auto change, method->BaseChange(spec, sites, weight));
+  start.adapter = std::move(fresh.state);
+  spec = start.adapter.spec;
+  WEFT_TRY_ASSIGN(const Adapter* method, FindAdapter(spec.method));
+  WEFT_TRY_ASSIGN(const auto change,
+                  method->BaseChange(spec, fresh.sites, BaseWeights(options.model.model)));
   if (change) start.base_change = LoraFromFactors(ForMethod(spec, "lora"), *change);
   std::vector<LinearSite> all = model.sites();
   for (LinearSite& site : HeadSites(model.config())) all.push_back(std::move(site));

@@ -120,10 +120,8 @@ class RoundTraining {
 
   // What the run takes out of the base model is one thing for every site and every round.
   Status CheckBaseChange(const AdapterSpec& spec, const std::optional<AdapterState>& change) const {
-    std::string wanted = "none";
-    for (const auto& [option, value] : spec.options) {
-      if (option == kBaseChangeOption) wanted = value;
-    }
+    const std::string* const planned = FindOption(spec, kBaseChangeOption);
+    const std::string wanted = planned == nullptr ? "none" : *planned;
     std::string got = "none";
     if (change) {
       WEFT_TRY_ASSIGN(got, AdapterSha256(*change));

@@ -221,8 +221,7 @@ class Simulation {
   }
 
   Status RegisterWork() {
-    WEFT_TRY_ASSIGN(WeightOf weight, BaseWeights(settings_.model.path));
-    RegisterMergeWork(table_, std::move(weight));
+    RegisterMergeWork(table_, BaseWeights(settings_.model.path));
     RegisterNodeJobs(table_);
     TrainWorkOptions work;
     for (const VirtualClient& client : population_.clients) work.sites.push_back(client.site);

@@ -39,10 +39,8 @@ bool IsAllLinear(const AdapterSpec& spec) {
 }
 
 std::string_view ExcludeRegex(const AdapterSpec& spec) {
-  for (const auto& [option, value] : spec.options) {
-    if (option == kExcludeRegexOption) return value;
-  }
-  return {};
+  const std::string* const regex = FindOption(spec, kExcludeRegexOption);
+  return regex == nullptr ? std::string_view() : *regex;
 }
 
 std::vector<std::string> LayerPatterns(const AdapterSpec& spec) {

@@ -3,6 +3,7 @@
 // import and the methods use on their own. Torch-free.
 
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "common/base/result.h"
@@ -17,6 +18,14 @@ inline constexpr std::string_view kExcludeRegexOption = "exclude_regex";
 /// AdapterSpec::options key that the plan of a run sets where a method takes something out of the
 /// base model (Adapter::BaseChange): SHA-256 of that, which every client checks.
 inline constexpr std::string_view kBaseChangeOption = "base_change";
+
+/// The value of the spec's option of that name; null where it has none.
+[[nodiscard]] inline const std::string* FindOption(const AdapterSpec& spec, std::string_view name) {
+  for (const auto& [option, value] : spec.options) {
+    if (option == name) return &value;
+  }
+  return nullptr;
+}
 
 /// kInvalidArgument if a regular expression of the spec does not compile, or layers are chosen
 /// together with target_regex, which PEFT does not allow.

@@ -23,14 +23,6 @@ std::string FullName(const AdapterSpec& spec, std::string_view name) {
   return Str(spec.method, ".", name);
 }
 
-const std::string* Find(const AdapterSpec& spec, std::string_view name) {
-  const std::string full = FullName(spec, name);
-  for (const auto& [key, value] : spec.options) {
-    if (key == full) return &value;
-  }
-  return nullptr;
-}
-
 template <typename Number>
 std::optional<Number> Parse(const std::string& text) {
   Number number{};
@@ -43,7 +35,7 @@ std::optional<Number> Parse(const std::string& text) {
 template <typename Number>
 Result<Number> BoundedOption(const AdapterSpec& spec, std::string_view name, Number standard,
                              Number low, Number high, std::string_view kind) {
-  const std::string* const text = Find(spec, name);
+  const std::string* const text = FindOption(spec, FullName(spec, name));
   if (text == nullptr) return standard;
   const std::optional<Number> number = Parse<Number>(*text);
   if (number && *number >= low && *number <= high) return *number;
@@ -100,7 +92,7 @@ Result<double> NumberOption(const AdapterSpec& spec, std::string_view name, doub
 
 Result<std::string> WordOption(const AdapterSpec& spec, std::string_view name,
                                std::initializer_list<std::string_view> words) {
-  const std::string* const text = Find(spec, name);
+  const std::string* const text = FindOption(spec, FullName(spec, name));
   if (text == nullptr) return std::string(*words.begin());
   if (std::find(words.begin(), words.end(), *text) != words.end()) return *text;
   std::string list;

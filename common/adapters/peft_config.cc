@@ -308,10 +308,8 @@ Json LayersPattern(const std::string& pattern) {
 }
 
 Json Exclusions(const AdapterSpec& spec) {
-  for (const auto& [option, value] : spec.options) {
-    if (option == kExcludeRegexOption) return value;
-  }
-  return ListOrNull(spec.exclude_modules);
+  const std::string* const regex = FindOption(spec, kExcludeRegexOption);
+  return regex == nullptr ? ListOrNull(spec.exclude_modules) : Json(*regex);
 }
 
 }  // namespace

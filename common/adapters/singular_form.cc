@@ -5,20 +5,14 @@
 // Shape legend: R rank of the factors, I in, O out, Q = min(R, O, I).
 
 namespace weft {
-namespace {
 
-// A product leaves the sign of each pair of vectors free; fixing it makes equal updates equal.
-void FixSigns(SingularForm& form) {
-  if (form.rank() == 0) return;
-  const at::Tensor largest =
-      form.U_OQ.gather(0, form.U_OQ.abs().argmax(0, /*keepdim=*/true)).squeeze(0);
-  const at::Tensor signs_Q =
-      at::where(largest < 0, -at::ones_like(largest), at::ones_like(largest));
-  form.U_OQ = form.U_OQ * signs_Q;
-  form.V_IQ = form.V_IQ * signs_Q;
+void FixSigns(at::Tensor& U_OQ, at::Tensor& V_IQ) {
+  if (U_OQ.size(1) == 0) return;
+  const at::Tensor largest = U_OQ.gather(0, U_OQ.abs().argmax(0, /*keepdim=*/true));
+  const at::Tensor signs = at::where(largest < 0, -at::ones_like(largest), at::ones_like(largest));
+  U_OQ = U_OQ * signs;
+  V_IQ = V_IQ * signs;
 }
-
-}  // namespace
 
 SingularForm SingularForm::Leading(int64_t rank) const {
   const int64_t kept = std::clamp<int64_t>(rank, 0, this->rank());
@@ -36,7 +30,7 @@ SingularForm SingularFormOf(const LowRank& factors) {
   const auto [Q_A, R_A] = at::linalg_qr(factors.A_RI.to(at::kDouble).t(), "reduced");
   const auto [u, s, vh] = at::linalg_svd(at::matmul(R_B, R_A.t()), /*full_matrices=*/false);
   SingularForm form{at::matmul(Q_B, u), s, at::matmul(Q_A, vh.t())};
-  FixSigns(form);
+  FixSigns(form.U_OQ, form.V_IQ);
   return form;
 }
 

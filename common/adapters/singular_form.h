@@ -23,6 +23,10 @@ struct SingularForm {
   [[nodiscard]] LowRank Balanced() const;
 };
 
+/// Gives each pair of singular vectors the one of its two signs that makes the entry of largest
+/// magnitude of the left one positive, so that equal updates have equal vectors.
+void FixSigns(at::Tensor& U_OQ, at::Tensor& V_IQ);
+
 /// Thin QR of both factors, then the SVD of the small core R_B·R_Aᵀ.
 [[nodiscard]] SingularForm SingularFormOf(const LowRank& factors);
 

@@ -9,7 +9,8 @@
 
 namespace weft {
 
-/// Opens an HF folder. Errors name the file; those of a layer are returned when it is asked for.
-[[nodiscard]] Result<WeightOf> BaseWeights(const std::filesystem::path& folder);
+/// Those of an HF folder, which is opened when the first layer is asked for: most methods ask for
+/// none. Errors name the file. One thread.
+[[nodiscard]] WeightOf BaseWeights(const std::filesystem::path& folder);
 
 }  // namespace weft

@@ -8,6 +8,7 @@
 
 #include "common/base/check.h"
 #include "common/model/decoder.h"
+#include "common/model/tape_node.h"
 
 namespace weft {
 namespace {
@@ -126,22 +127,6 @@ std::vector<at::Tensor> RunBackward(LossTape& tape, const at::Tensor& dloss) {
   return GradientsOfInputs(tape.bound, std::move(gradients));
 }
 
-class LossNode : public torch::autograd::Node {
- public:
-  explicit LossNode(std::unique_ptr<LossTape> tape) : tape_(std::move(tape)) {}
-
-  torch::autograd::variable_list apply(torch::autograd::variable_list&& dloss) override {
-    WEFT_CHECK(tape_ != nullptr, "the backward pass of a loss runs once");
-    const std::unique_ptr<LossTape> tape = std::move(tape_);
-    return RunBackward(*tape, dloss[0]);
-  }
-  void release_variables() override { tape_.reset(); }
-  std::string name() const override { return "WeftLoss"; }
-
- private:
-  std::unique_ptr<LossTape> tape_;
-};
-
 // All layers, leaving on the tape what the backward pass of each will need.
 at::Tensor TapedHidden(LossTape& tape) {
   const Decoder& model = *tape.model;
@@ -166,7 +151,7 @@ at::Tensor TapedHidden(LossTape& tape) {
 
 at::Tensor Decoder::LossSum(const PackedBatch& batch, const AdapterBinding& adapters,
                             const ForwardOptions& options) const {
-  auto tape = std::make_unique<LossTape>();
+  const auto tape = std::make_shared<LossTape>();
   const bool wanted = at::GradMode::is_enabled();
   const at::NoGradGuard no_grad;
   tape->model = shared_from_this();
@@ -192,15 +177,9 @@ at::Tensor Decoder::LossSum(const PackedBatch& batch, const AdapterBinding& adap
   if (!with_gradient) return loss;
   tape->dh_LE = std::move(result.dh_LE);
   tape->head_gradients = std::move(head.slots());
-  torch::autograd::edge_list edges;
-  {
-    const at::AutoGradMode with_grad(true);
-    edges = torch::autograd::collect_next_edges(tape->bound.inputs);
-  }
-  const auto node = c10::make_intrusive<LossNode>(std::move(tape));
-  node->set_next_edges(std::move(edges));
-  node->add_input_metadata(loss);
-  torch::autograd::impl::set_gradient_edge(loss, torch::autograd::Edge(node, 0));
+  const std::vector<at::Tensor> inputs = tape->bound.inputs;
+  AttachBackward(loss, inputs, "WeftLoss",
+                 [tape](const at::Tensor& dloss) { return RunBackward(*tape, dloss); });
   return loss;
 }
 

@@ -6,8 +6,8 @@
 #include <memory>
 #include <utility>
 
-#include "common/base/check.h"
 #include "common/model/encoder.h"
+#include "common/model/tape_node.h"
 
 namespace weft {
 namespace {
@@ -87,27 +87,11 @@ std::vector<at::Tensor> RunBackward(HiddenTape& tape, const at::Tensor& dh_LE) {
   return GradientsOfInputs(tape.bound, std::move(gradients));
 }
 
-class HiddenNode : public torch::autograd::Node {
- public:
-  explicit HiddenNode(std::unique_ptr<HiddenTape> tape) : tape_(std::move(tape)) {}
-
-  torch::autograd::variable_list apply(torch::autograd::variable_list&& dh) override {
-    WEFT_CHECK(tape_ != nullptr, "the backward pass of hidden states runs once");
-    const std::unique_ptr<HiddenTape> tape = std::move(tape_);
-    return RunBackward(*tape, dh[0]);
-  }
-  void release_variables() override { tape_.reset(); }
-  std::string name() const override { return "WeftHidden"; }
-
- private:
-  std::unique_ptr<HiddenTape> tape_;
-};
-
 }  // namespace
 
 at::Tensor Encoder::Pooled(const PackedBatch& batch, const AdapterBinding& adapters,
                            const ForwardOptions& options) const {
-  auto tape = std::make_unique<HiddenTape>();
+  const auto tape = std::make_shared<HiddenTape>();
   const bool wanted = at::GradMode::is_enabled();
   const at::NoGradGuard no_grad;
   tape->model = shared_from_this();
@@ -124,15 +108,9 @@ at::Tensor Encoder::Pooled(const PackedBatch& batch, const AdapterBinding& adapt
     return HiddenStates(batch, adapters).index_select(0, tape->label_at_L);
   }
   at::Tensor h_LE = TapedHidden(batch, *tape).index_select(0, tape->label_at_L);
-  torch::autograd::edge_list edges;
-  {
-    const at::AutoGradMode with_grad(true);
-    edges = torch::autograd::collect_next_edges(tape->bound.inputs);
-  }
-  const auto node = c10::make_intrusive<HiddenNode>(std::move(tape));
-  node->set_next_edges(std::move(edges));
-  node->add_input_metadata(h_LE);
-  torch::autograd::impl::set_gradient_edge(h_LE, torch::autograd::Edge(node, 0));
+  const std::vector<at::Tensor> inputs = tape->bound.inputs;
+  AttachBackward(h_LE, inputs, "WeftHidden",
+                 [tape](const at::Tensor& dh_LE) { return RunBackward(*tape, dh_LE); });
   return h_LE;
 }
 

@@ -60,6 +60,20 @@ inline AdapterSpec LoraSpec(int64_t rank, double alpha) {
   return spec;
 }
 
+/// What an honest client says of this payload in round 1.
+inline UpdateHeader HonestHeader(const ClientPlan& plan, const Blob& payload) {
+  UpdateHeader header;
+  header.round = RoundId{1};
+  header.client = plan.client;
+  header.spec = plan.adapter;
+  header.codec = "float32";
+  header.num_examples = 50;
+  header.label_tokens = 500;
+  header.train_loss = 2.5;
+  header.payload_bytes = payload.size();
+  return header;
+}
+
 /// A client of this rank on these sites with random factors.
 inline MemoryClient RandomClient(const std::string& name, int64_t rank, double alpha,
                                  const std::vector<LinearSite>& sites, uint64_t seed = 1) {

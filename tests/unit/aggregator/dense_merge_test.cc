@@ -76,20 +76,14 @@ class DenseMergeTest : public ::testing::TestWithParam<const char*> {
     const Blob payload = *EncodeBundle({state, std::nullopt}, Float32Codec());
     Write(plan.client.name, payload);
     AdmitJob job{.client = plan,
-                 .header = {},
+                 .header = testing::HonestHeader(plan, payload),
                  .sites = kSites,
                  .blob = plan.client.name,
                  .bundle = Cut(plan),
                  .norm_max = 0,
                  .store = &store_};
-    job.header.round = RoundId{1};
-    job.header.client = plan.client;
-    job.header.spec = plan.adapter;
-    job.header.codec = "float32";
     job.header.num_examples = examples;
     job.header.label_tokens = examples;
-    job.header.train_loss = 1;
-    job.header.payload_bytes = payload.size();
     return job;
   }
 

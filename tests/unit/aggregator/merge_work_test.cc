@@ -21,6 +21,7 @@ namespace weft {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::HonestHeader;
 using testing::MaxAbs;
 using testing::MemoryUpdates;
 using testing::Product;
@@ -76,23 +77,10 @@ class MergeWorkTest : public ::testing::Test {
     return *EncodeBundle({state, std::nullopt}, Float32Codec());
   }
 
-  static UpdateHeader Header(const ClientPlan& plan, const Blob& payload) {
-    UpdateHeader header;
-    header.round = RoundId{1};
-    header.client = plan.client;
-    header.spec = plan.adapter;
-    header.codec = "float32";
-    header.num_examples = 50;
-    header.label_tokens = 500;
-    header.train_loss = 2.5;
-    header.payload_bytes = payload.size();
-    return header;
-  }
-
   AdmitJob Admission(const ClientPlan& plan, const Blob& payload) {
     Write("update", payload);
     return {.client = plan,
-            .header = Header(plan, payload),
+            .header = HonestHeader(plan, payload),
             .sites = Sites(),
             .blob = "update",
             .bundle = Bundle(plan),
@@ -295,7 +283,7 @@ TEST_F(MergeWorkTest, ARoundOfJobsEndsInAnAdapterThatPeftReads) {
   for (const ClientPlan& plan : cohort) {
     const Blob payload = Encode(Trained(plan));
     Write("spool/" + plan.client.name, payload);
-    job.updates.push_back({Header(plan, payload), "spool/" + plan.client.name, 2.5});
+    job.updates.push_back({HonestHeader(plan, payload), "spool/" + plan.client.name, 2.5});
   }
   const Result<MergeJob::Output> merged = RunMerge(job, control_);
   ASSERT_TRUE(merged.ok()) << merged.status();
@@ -334,7 +322,7 @@ TEST_F(MergeWorkTest, ASpoolThatDoesNotBelongToTheRoundIsRefused) {
                .max_examples = 0,
                .plan = {},
                .state_blob = "state",
-               .updates = {{Header(plan, payload), "spool/a"}},
+               .updates = {{HonestHeader(plan, payload), "spool/a"}},
                .store = &store_};
   EXPECT_NE(RunMerge(job, control_).status().message().find("client a is not of the cohort"),
             std::string::npos);
@@ -342,7 +330,7 @@ TEST_F(MergeWorkTest, ASpoolThatDoesNotBelongToTheRoundIsRefused) {
   EXPECT_TRUE(RunMerge(job, control_).ok());
   job.updates.push_back(job.updates[0]);
   EXPECT_EQ(RunMerge(job, control_).status().code(), Code::kAlreadyExists);
-  job.updates = {{Header(plan, payload), "spool/gone"}};
+  job.updates = {{HonestHeader(plan, payload), "spool/gone"}};
   EXPECT_EQ(RunMerge(job, control_).status().code(), Code::kNotFound);
   job.updates = {};
   EXPECT_FALSE(RunMerge(job, control_).ok());

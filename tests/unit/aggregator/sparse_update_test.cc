@@ -42,21 +42,8 @@ class SparseUpdateTest : public ::testing::Test {
     return *DecodeTensorBlock(*EncodeBundle({state_, std::nullopt}, Float32Codec()));
   }
 
-  UpdateHeader Header(const Blob& payload) const {
-    UpdateHeader header;
-    header.round = RoundId{1};
-    header.client = plan_.client;
-    header.spec = plan_.adapter;
-    header.codec = "float32";
-    header.num_examples = 50;
-    header.label_tokens = 500;
-    header.train_loss = 2.5;
-    header.payload_bytes = payload.size();
-    return header;
-  }
-
   Status Check(const Blob& payload) const {
-    return CheckUpdate(plan_, Header(payload), sites_, payload).status();
+    return CheckUpdate(plan_, testing::HonestHeader(plan_, payload), sites_, payload).status();
   }
 
   // The honest update but for the last tensor's bytes.
@@ -125,7 +112,7 @@ TEST_F(SparseUpdateTest, MergingReadsTheNumbersThatWereSent) {
   };
   for (const bool anew : {false, true}) {
     std::vector<ReceivedUpdate> updates;
-    updates.push_back({Header(payload), plan_, payload, 1, {}});
+    updates.push_back({testing::HonestHeader(plan_, payload), plan_, payload, 1, {}});
     if (anew) updates[0].read = part;
     const auto spooled = SpooledUpdates::Open(std::move(updates), sites_, "examples", 0);
     ASSERT_TRUE(spooled.ok()) << spooled.status();

@@ -1,6 +1,6 @@
 // `weft bench round`: how long a round takes when nobody trains: one aggregator with its ledger and
 // spool on disk, N client processes, CURVE over loopback, the whole protocol. Clients send back the
-// adapter they were sent.
+// adapter they were sent, after a first round in which they fill it with values.
 
 #include <algorithm>
 #include <cmath>
@@ -26,7 +26,9 @@
 #include "cli/whole_number.h"
 #include "client/client_node.h"
 #include "client/jobs.h"
+#include "common/base/random.h"
 #include "common/base/str.h"
+#include "common/codec/adapter_block.h"
 #include "common/config/load.h"
 #include "common/crypto/digest.h"
 #include "common/net/event_loop.h"
@@ -102,6 +104,23 @@ Result<Plan> MakePlan(const Options& options) {
 
 // ---- a client process ----
 
+// Values without zeros or repetitions in place of the initial adapter's, whose B = 0 would cross
+// the wire as nothing.
+Result<Blob> Filled(const TrainJob& job) {
+  WEFT_TRY_ASSIGN(AdapterBundle bundle, DecodeBundle(job.bundle, at::kCPU));
+  if (!bundle.adapter) return Internal("[bench] round 1 came without an adapter");
+  RandomStream stream = RandomStream::Derive(1, {"bench", "values", job.client.name});
+  for (SiteState& site : bundle.adapter->sites) {
+    for (NamedTensor& tensor : site.tensors) {
+      auto* const values = tensor.value.mutable_data_ptr<float>();
+      std::generate_n(values, tensor.value.numel(),
+                      [&] { return static_cast<float>(stream.Uniform() - 0.5); });
+    }
+  }
+  WEFT_TRY_ASSIGN(const Codec* codec, FindCodec(job.plan.codec));
+  return EncodeBundle(bundle, *codec);
+}
+
 Result<TrainJob::Output> SendBack(const TrainJob& job, JobControl&) {
   TrainJob::Output output;
   output.payload = job.bundle;
@@ -110,8 +129,12 @@ Result<TrainJob::Output> SendBack(const TrainJob& job, JobControl&) {
   header.codec = job.plan.codec;
   header.num_examples = 1;
   header.label_tokens = 1;
-  header.payload_bytes = job.bundle.size();
   header.payload_sha256 = job.bundle_sha256;
+  if (job.plan.round == RoundId{1}) {
+    WEFT_TRY_ASSIGN(output.payload, Filled(job));
+    header.payload_sha256 = Sha256Hex(output.payload.span());
+  }
+  header.payload_bytes = output.payload.size();
   return output;
 }
 

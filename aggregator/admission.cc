@@ -5,6 +5,7 @@
 
 #include "common/adapters/adapter.h"
 #include "common/adapters/dense.h"
+#include "common/adapters/method_spec.h"
 #include "common/base/limits.h"
 #include "common/base/str.h"
 #include "common/wire/tensor_block.h"
@@ -146,6 +147,16 @@ uint64_t UpdateBytesMax(const AdapterSpec& spec, const std::vector<LinearSite>& 
   }
   for (const TensorLayout& tensor : *dense) bytes += PackedBytesMax(DType::kFloat64, tensor.shape);
   return std::min(bytes, limits::kPayloadBytesMax);
+}
+
+uint64_t PlainLoraUpdateBytes(const AdapterSpec& spec, const std::vector<LinearSite>& sites,
+                              const std::vector<LinearSite>& base_sites) {
+  int64_t numbers = 0;
+  const Result<std::vector<TensorLayout>> dense = DenseLayout(spec, base_sites);
+  if (dense.ok()) {
+    for (const TensorLayout& tensor : *dense) numbers += c10::multiply_integers(tensor.shape);
+  }
+  return PlainLoraBytes(spec, sites) + static_cast<uint64_t>(numbers) * sizeof(float);
 }
 
 Status CheckEvalReport(const ClientId& from, const EvalReport& report, const RunId& run,

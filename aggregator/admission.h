@@ -34,6 +34,11 @@ struct JoinTerms {
 [[nodiscard]] uint64_t UpdateBytesMax(const AdapterSpec& spec, const std::vector<LinearSite>& sites,
                                       const std::vector<LinearSite>& base_sites);
 
+/// What an update of a plain LoRA of the same ranks, with the same whole modules, takes in float32.
+[[nodiscard]] uint64_t PlainLoraUpdateBytes(const AdapterSpec& spec,
+                                            const std::vector<LinearSite>& sites,
+                                            const std::vector<LinearSite>& base_sites);
+
 /// Ok if the report answers the question and can be averaged.
 [[nodiscard]] Status CheckEvalReport(const ClientId& from, const EvalReport& report,
                                      const RunId& run, RoundId version);

@@ -53,6 +53,25 @@ struct MergeJob {
   const Store* store = nullptr;  // read from worker threads
 };
 
+/// Merges the statistics that a round measured and fits a posterior to them.
+struct FitJob {
+  struct Output {
+    Blob file;           // as `weft laplace predict` reads it
+    std::string sha256;  // of the file
+    double precision = 0;
+    double log_marginal = 0;
+    double log_likelihood = 0;
+    uint64_t examples = 0;
+    std::vector<ClientId> clients;  // by name
+    double fit_s = 0;
+  };
+  std::string strategy;
+  double precision = 0;    // 0: that of the largest evidence
+  std::string state_blob;  // of the version that was measured
+  std::vector<SpooledUpdate> updates = {};
+  const Store* store = nullptr;
+};
+
 /// What one client is sent: its bundle (TensorBlock with "adapter", "frozen" or both). With `whole`
 /// the bundle holds the global adapter uncut, as "frozen": what an evaluator needs.
 struct CutJob {
@@ -77,7 +96,8 @@ struct AdmitJob {
   std::vector<LinearSite> sites;  // matched sites of the global adapter
   std::string blob;
   Blob bundle;          // what the client was sent
-  double norm_max = 0;  // of ‖ΔW − the adapter it was sent‖_F; 0: no bound
+  bool measured = false;  // the payload is the statistics of the bundle's adapter, no update
+  double norm_max = 0;    // of ‖ΔW − the adapter it was sent‖_F; 0: no bound
   const Store* store = nullptr;
 };
 

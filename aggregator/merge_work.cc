@@ -5,6 +5,7 @@
 #include <cmath>
 #include <filesystem>
 
+#include "aggregator/posterior_work.h"
 #include "aggregator/spooled_updates.h"
 #include "aggregator/strategies/round_merge.h"
 #include "aggregator/strategies/state_block.h"
@@ -183,6 +184,7 @@ Result<CutJob::Output> RunCut(const CutJob& job, JobControl&) {
 
 Result<AdmitJob::Output> RunAdmit(const AdmitJob& job, JobControl&) {
   return Guarded("[admission]", [&]() -> Result<AdmitJob::Output> {
+    if (job.measured) return AdmitStatistics(job);
     AdmitJob::Output output;
     const auto refused = [&](Status why) {
       output.verdict = std::move(why);
@@ -234,6 +236,7 @@ void RegisterMergeWork(WorkTable& table, WeightOf weight) {
     return RunInit(job, control, weight);
   });
   table.On<MergeJob>(RunMerge);
+  table.On<FitJob>(RunFit);
   table.On<CutJob>(RunCut);
   table.On<AdmitJob>(RunAdmit);
   table.On<ExportJob>(RunExport);

@@ -10,8 +10,8 @@ namespace weft {
 /// Weights of an aggregator that has no base model: every layer is an error that says so.
 [[nodiscard]] WeightOf NoBaseWeights();
 
-/// Registers InitJob, MergeJob, CutJob, AdmitJob and ExportJob. `weight` serves methods that take
-/// something out of the base model.
+/// Registers InitJob, MergeJob, FitJob, CutJob, AdmitJob and ExportJob. `weight` serves methods
+/// that take something out of the base model.
 void RegisterMergeWork(WorkTable& table, WeightOf weight = NoBaseWeights());
 
 [[nodiscard]] Result<InitJob::Output> RunInit(const InitJob& job, JobControl& control,

@@ -49,6 +49,10 @@ std::string RoundName(RoundId round) {
 
 std::string StateBlobName(RoundId version) { return "state/" + RoundName(version); }
 
+std::string PosteriorBlobName(RoundId version) {
+  return "posterior/" + RoundName(version) + ".safetensors";
+}
+
 std::string SpoolName(RoundId round, const ClientId& client) {
   return "spool/" + RoundName(round) + "/" + client.name;
 }

@@ -56,6 +56,8 @@ class Office {
 /// Name of a round's files: "round-0003".
 [[nodiscard]] std::string RoundName(RoundId round);
 [[nodiscard]] std::string StateBlobName(RoundId version);
+/// The posterior of a version's adapter.
+[[nodiscard]] std::string PosteriorBlobName(RoundId version);
 /// Where a client's update waits for its round's merge.
 [[nodiscard]] std::string SpoolName(RoundId round, const ClientId& client);
 

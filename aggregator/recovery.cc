@@ -78,6 +78,14 @@ class Fold {
     at_.server_evaluated.reset();
     return OkStatus();
   }
+  Status operator()(const PosteriorFitted& event) {
+    WEFT_TRY(CheckRound(event.round, "measures"));
+    at_.posterior = event;
+    at_.open.reset();
+    at_.attempts = at_.misses = 0;
+    at_.accepted.clear();
+    return OkStatus();
+  }
   Status operator()(const EvalReported& event) {
     if (Newest(event.report.version)) at_.reports[event.report.client] = event.report;
     return OkStatus();

@@ -4,7 +4,7 @@
 
 #include "aggregator/admission.h"
 #include "aggregator/cohort.h"
-#include "common/adapters/method_spec.h"
+#include "aggregator/posterior_work.h"
 #include "common/base/check.h"
 #include "common/base/str.h"
 
@@ -34,16 +34,19 @@ void RoundRunner::Run(RoundStart start) {
   desks_.clear();
   round_.emplace(start_.plan, start_.attempt, office_.env.clock.Now());
   bundles_ = std::make_unique<Bundles>(office_);
-  bundles_->Cut(start_.state, start_.plan.cohort, false, [this](const Status& status) {
-    if (!status.ok()) {
-      office_.GiveUp(status.Within(Str("[round ", start_.plan.round, "] cutting bundles")));
-    } else {
-      // Offers do not wait for the disk: the ledger keeps its order, so an update of this round can
-      // only be on disk behind the round's opening, and an opening that is lost is planned again.
-      if (!start_.recorded) RecordOpening();
-      StartCollecting();
-    }
-  });
+  bundles_->Cut(
+      start_.state, start_.plan.cohort, Measures(start_.plan.training),
+      [this](const Status& status) {
+        if (!status.ok()) {
+          office_.GiveUp(status.Within(Str("[round ", start_.plan.round, "] cutting bundles")));
+        } else {
+          // Offers do not wait for the disk: the ledger keeps its order, so an update of this round
+          // can only be on disk behind the round's opening, and an opening that is lost is planned
+          // again.
+          if (!start_.recorded) RecordOpening();
+          StartCollecting();
+        }
+      });
 }
 
 void RoundRunner::RecordOpening() {
@@ -224,7 +227,9 @@ void RoundRunner::OnUpdateOffer(const ClientId& from, const UpdateOffer& offer) 
   if (desks_[from].checking) return;
   const Status status = CheckUpdateOffer(
       from, offer, plan, seat->plan,
-      UpdateBytesMax(seat->plan.adapter, office_.sites, office_.options.base.sites));
+      Measures(plan.training)
+          ? StatisticsBytesMax(office_.sites)
+          : UpdateBytesMax(seat->plan.adapter, office_.sites, office_.options.base.sites));
   if (!status.ok()) return Refuse(from, status);
   round_->Settle(from, Standing::kUploading, "");
   seat->update.header = offer.header;
@@ -282,6 +287,7 @@ void RoundRunner::Admit(const ClientId& client, const Upload& upload) {
                .sites = office_.sites,
                .blob = upload.blob,
                .bundle = bundles_->For(client).bytes,
+               .measured = Measures(round_->plan().training),
                .norm_max = office_.options.settings.cohort.update_norm_max,
                .store = &office_.env.store};
   const Nanos began = office_.env.clock.Now();
@@ -307,13 +313,17 @@ void RoundRunner::Accept(const ClientId& client, const Upload& upload, double up
                              .blob = upload.blob,
                              .update_norm = update_norm};
   round_->Accept(client, update, office_.env.clock.Now());
-  const UpdateAccepted event{.header = update.header,
-                             .blob = update.blob,
-                             .update_norm = update_norm,
-                             .admit_s = admit_s,
-                             .upload_s = upload.upload_s,
-                             .bytes = upload.wire_bytes,
-                             .lora_bytes = PlainLoraBytes(update.header.spec, office_.sites)};
+  const UpdateAccepted event{
+      .header = update.header,
+      .blob = update.blob,
+      .update_norm = update_norm,
+      .admit_s = admit_s,
+      .upload_s = upload.upload_s,
+      .bytes = upload.wire_bytes,
+      .lora_bytes = Measures(round_->plan().training)
+                        ? 0
+                        : PlainLoraUpdateBytes(update.header.spec, office_.sites,
+                                               office_.options.base.sites)};
   start_.accepted[client] = event;
   office_.Record({event}, [this, client, round] {
     if (office_.over()) return;
@@ -409,6 +419,7 @@ void RoundRunner::Close() {
   office_.env.log.Info("round closed", {{"round", round_->plan().round},
                                         {"accepted", round_->CountOf(Standing::kAccepted)},
                                         {"of", round_->seats().size()}});
+  if (Measures(round_->plan().training)) return Fit();
   Merge();
 }
 
@@ -446,6 +457,56 @@ void RoundRunner::Merge() {
                        outcomes_.published();
                      });
                    });
+}
+
+void RoundRunner::Fit() {
+  FitJob job{.strategy = office_.options.settings.strategy.name,
+             .precision = office_.options.settings.laplace.precision,
+             .state_blob = office_.state_blob,
+             .updates = round_->Updates(),
+             .store = &office_.env.store};
+  start_.state = Blob();
+  Submit<FitJob>(
+      office_.env.executor, std::move(job), Nanos{0}, std::make_shared<JobControl>(),
+      [this](Result<FitJob::Output> fitted) {
+        if (office_.over() || stage_ != Stage::kMerging) return;
+        if (!fitted.ok()) {
+          return office_.GiveUp(fitted.status().Within(Str("[laplace] version ", office_.version)));
+        }
+        RecordPosterior(std::move(*fitted));
+      });
+}
+
+void RoundRunner::RecordPosterior(FitJob::Output fitted) {
+  const PosteriorFitted event{.round = round_->plan().round,
+                              .version = office_.version,
+                              .file = {.name = PosteriorBlobName(office_.version),
+                                       .bytes = fitted.file.size(),
+                                       .sha256 = std::move(fitted.sha256)},
+                              .precision = fitted.precision,
+                              .log_marginal = fitted.log_marginal,
+                              .log_likelihood = fitted.log_likelihood,
+                              .examples = fitted.examples,
+                              .clients = std::move(fitted.clients),
+                              .fit_s = fitted.fit_s};
+  office_.env.store.WriteBlob(
+      event.file.name, std::move(fitted.file), [this, event](const Status& status) {
+        if (office_.over()) return;
+        if (!status.ok()) return office_.GiveUp(status.Within("[laplace] the posterior"));
+        office_.env.log.Info("posterior fitted", {{"version", event.version},
+                                                  {"precision", event.precision},
+                                                  {"log_marginal", event.log_marginal},
+                                                  {"examples", event.examples},
+                                                  {"sites", event.clients.size()}});
+        office_.Record({event}, [this] {
+          if (office_.over()) return;
+          RemoveSpool();
+          start_.accepted.clear();
+          stage_ = Stage::kIdle;
+          round_.reset();
+          outcomes_.measured();
+        });
+      });
 }
 
 void RoundRunner::RemoveSpool() {

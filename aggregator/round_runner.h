@@ -30,6 +30,7 @@ class RoundRunner {
  public:
   struct Outcomes {
     std::function<void()> published;
+    std::function<void()> measured;                         // the posterior is recorded
     std::function<void(const std::string& reason)> missed;  // the event is recorded
   };
   RoundRunner(Office& office, Uploads& uploads, Downloads& downloads, Publisher& publisher,
@@ -76,6 +77,8 @@ class RoundRunner {
   void Close();
   void Miss();
   void Merge();
+  void Fit();
+  void RecordPosterior(FitJob::Output fitted);
   void SendHome(const std::string& reason);
   void RemoveSpool();
   [[nodiscard]] std::string PhaseOf(const ClientId& client) const;

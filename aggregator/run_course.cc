@@ -43,6 +43,12 @@ RunCourse::RunCourse(Office& office)
                      evaluated_ = false;
                      Next();
                    },
+               .measured =
+                   [this] {
+                     measured_ = true;
+                     attempts_ = misses_ = 0;
+                     Next();
+                   },
                .missed = [this](const std::string& reason) { OnMissed(reason); }}),
       evaluations_(office, downloads_, [this] {
         evaluated_ = true;
@@ -91,6 +97,26 @@ Status RunCourse::CheckNothingWasLost() const {
   return OkStatus();
 }
 
+bool RunCourse::Trained() const {
+  return published_ && office_.version.number >= office_.options.settings.run.num_server_rounds;
+}
+
+bool RunCourse::Unmeasured() const { return office_.options.settings.laplace.fit && !measured_; }
+
+Status RunCourse::CheckLaplace() const {
+  if (!Unmeasured()) return OkStatus();
+  if (office_.options.settings.adapter.labels.empty()) {
+    return InvalidArgument(
+        "[laplace] fit: a posterior is over an adapter that classifies; set adapter.labels");
+  }
+  if (FindOption(office_.global, kBaseChangeOption) != nullptr) {
+    return InvalidArgument(
+        "[laplace] fit: a method of the run takes something out of the base model (kasa), which a "
+        "posterior over the adapter does not know of; use other methods");
+  }
+  return OkStatus();
+}
+
 Status RunCourse::Start(RunPosition position) {
   const Settings& settings = office_.options.settings;
   if (settings.adapter.rank < 1) {
@@ -117,6 +143,8 @@ Status RunCourse::Start(RunPosition position) {
     office_.members.Expect(ClientId{client.name});
   }
   for (const ClientId& client : at_.members) office_.members.Expect(client);
+  measured_ = at_.posterior.has_value();
+  WEFT_TRY(CheckLaplace());
   evaluations_.SetBest(at_.best);
   states_ = at_.states;
   attempts_ = at_.attempts;
@@ -127,8 +155,7 @@ Status RunCourse::Start(RunPosition position) {
     office_.version = at_.published->version;
     office_.state_blob = at_.published->state.name;
   }
-  const bool complete = published_ && office_.version.number >= settings.run.num_server_rounds;
-  if (at_.finished && at_.finished->state == kRunCompleted && complete) {
+  if (at_.finished && at_.finished->state == kRunCompleted && Trained() && !Unmeasured()) {
     office_.env.log.Info("the run has already been completed", {{"rounds", office_.version}});
     ending_ = RunEnded{.state = kRunCompleted, .reason = at_.finished->reason};
     stage_ = Stage::kEnded;
@@ -169,15 +196,19 @@ void RunCourse::Next() {
     return Gather("the initial adapter, whose rank their offers decide", MembersNeeded());
   }
   if (at_.open) return ResumeRound();
-  const bool last = office_.version.number >= rounds;
+  const bool last = Trained();
   if (!evaluated_) {
     // The last version is published whether or not anybody is left to evaluate it.
     const size_t needed = last ? 0 : MembersNeeded();
     return gathered_ ? Evaluate()
                      : Gather(Str("the evaluation of version ", office_.version), needed);
   }
-  if (last) return End(kRunCompleted, Str("all ", rounds, " rounds are done"));
-  if (!gathered_) return Gather(Str("round ", office_.version.number + 1), MembersNeeded());
+  if (last && !Unmeasured()) return End(kRunCompleted, Str("all ", rounds, " rounds are done"));
+  if (!gathered_) {
+    return Gather(last ? Str("the measuring of version ", office_.version)
+                       : Str("round ", office_.version.number + 1),
+                  MembersNeeded());
+  }
   OpenRound();
 }
 
@@ -273,6 +304,9 @@ void RunCourse::Initialise() {
                     if (!made->base_change_sha256.empty()) {
                       office_.global.options.emplace_back(kBaseChangeOption,
                                                           made->base_change_sha256);
+                    }
+                    if (const Status status = CheckLaplace(); !status.ok()) {
+                      return office_.GiveUp(status);
                     }
                     OnInitialised(std::move(made->state), std::move(made->adapter_sha256));
                   });
@@ -372,6 +406,13 @@ RoundPlan RunCourse::PlanNextRound(uint32_t attempt,
   const Settings& settings = office_.options.settings;
   RoundPlan plan = PlanRound(settings, office_.run, RoundId{office_.version.number + 1},
                              office_.options.base.hash);
+  CohortSettings cohort = settings.cohort;
+  if (Trained()) {
+    plan.training.objective = kMeasureObjective;
+    plan.training.local_steps = 0;  // one pass over the rows
+    plan.training.local_epochs = 1;
+    cohort.fraction_train = 1;
+  }
   std::vector<ClientId> available = AbleToTrain();
   std::vector<ClientId> already;
   for (const auto& [client, event] : accepted) {
@@ -381,7 +422,7 @@ RoundPlan RunCourse::PlanNextRound(uint32_t attempt,
     }
   }
   for (const ClientId& client :
-       SampleCohort(settings.cohort, settings.run.seed, plan.round, attempt, available, already)) {
+       SampleCohort(cohort, settings.run.seed, plan.round, attempt, available, already)) {
     ClientPlan own;
     own.client = client;
     if (const auto taken = accepted.find(client); taken != accepted.end()) {
@@ -391,8 +432,9 @@ RoundPlan RunCourse::PlanNextRound(uint32_t attempt,
     }
     plan.cohort.push_back(std::move(own));
   }
-  plan.evaluators =
-      SampleEvaluators(settings.cohort, settings.run.seed, plan.round, AbleToEvaluate());
+  if (!Trained()) {
+    plan.evaluators = SampleEvaluators(cohort, settings.run.seed, plan.round, AbleToEvaluate());
+  }
   return plan;
 }
 

@@ -51,6 +51,11 @@ class RunCourse {
   void Next();
   void Gather(std::string purpose, size_t needed);
   [[nodiscard]] size_t MembersNeeded() const;
+  /// All rounds that train are done.
+  [[nodiscard]] bool Trained() const;
+  /// A posterior is asked for and not there yet.
+  [[nodiscard]] bool Unmeasured() const;
+  [[nodiscard]] Status CheckLaplace() const;
   void TryGathered();
   void Initialise();
   void OnInitialised(Blob state, std::string adapter_sha256);
@@ -79,6 +84,7 @@ class RunCourse {
   RunPosition at_;          // as recovered; what is used up is taken out
   bool published_ = false;  // version 0 is in the ledger
   bool evaluated_ = false;  // the newest version
+  bool measured_ = false;   // the final adapter has its posterior
   bool gathered_ = false;   // members are here for the next step
   bool resumed_ = false;
   std::string purpose_;  // what members are gathered for

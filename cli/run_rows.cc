@@ -109,6 +109,7 @@ Json ToObject(const ListedRun& run) {
           {"resumed", v.resumed},
           {"best_round", v.best_round ? Json(*v.best_round) : Json(nullptr)},
           {"best_loss", OrNull(v.best_loss)},
+          {"posterior", Parsed(PosteriorJson(v))},
           {"base_hash", v.base_hash},
           {"rank", v.adapter.rank},
           {"sites", v.sites},
@@ -172,6 +173,11 @@ struct Teller {
     return Str("round ", e.round, " published: adapter ", Short(e.adapter_sha256), ", error ",
                Cell::Small(e.certificate.error_published).terminal, ", merged in ",
                Cell::Seconds(e.merge_s).terminal);
+  }
+  std::string operator()(const PosteriorFitted& e) const {
+    return Str("posterior of version ", e.version, ": precision ",
+               Cell::Number(e.precision, 4).terminal, ", of ", e.examples, " examples of ",
+               e.clients.size(), " clients, in ", e.file.name);
   }
   std::string operator()(const RoundMissed& e) const {
     return Str("round ", e.round, " failed in attempt ", e.attempt, ": ", e.reason);
@@ -339,6 +345,22 @@ std::string ShippedJson(const RunView& view) {
                     {"ratio", OrNull(row.Ratio())}});
   }
   return Dump(list);
+}
+
+std::string PosteriorJson(const RunView& view) {
+  if (!view.posterior) return "null";
+  const PosteriorFitted& fitted = *view.posterior;
+  Json clients = Json::array();
+  for (const ClientId& client : fitted.clients) clients.push_back(client.name);
+  return Dump({{"version", fitted.version.number},
+               {"file", fitted.file.name},
+               {"sha256", fitted.file.sha256},
+               {"precision", fitted.precision},
+               {"log_marginal", fitted.log_marginal},
+               {"log_likelihood", fitted.log_likelihood},
+               {"examples", fitted.examples},
+               {"clients", clients},
+               {"fit_s", fitted.fit_s}});
 }
 
 std::string RunsJson(const std::vector<ListedRun>& runs) {

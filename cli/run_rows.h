@@ -30,6 +30,8 @@ struct ListedRun {
 /// One line each.
 [[nodiscard]] std::string RunsJson(const std::vector<ListedRun>& runs);
 [[nodiscard]] std::string ShippedJson(const RunView& view);
+/// The posterior of the final adapter as an object, or null.
+[[nodiscard]] std::string PosteriorJson(const RunView& view);
 [[nodiscard]] std::string RunJson(const ListedRun& run);
 [[nodiscard]] std::string RoundsJson(const RunView& view, std::optional<uint32_t> round);
 [[nodiscard]] std::string RoundJson(const RoundRow& round);

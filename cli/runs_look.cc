@@ -96,8 +96,16 @@ void PrintHead(const ListedRun& run) {
   line("started", Cell::Time(v.started_us).terminal);
   line("finished", Cell::Time(v.finished_us).terminal);
   if (v.resumed > 0) line("resumed", Str(v.resumed, " times"));
-  const bool adapter = !v.rounds.empty() && !v.rounds.back().peft_folder.empty();
-  if (adapter) line("adapter in", (run.folder / v.rounds.back().peft_folder).string());
+  for (const RoundRow& round : v.rounds) {
+    if (round.round == v.published && !round.peft_folder.empty()) {
+      line("adapter in", (run.folder / round.peft_folder).string());
+    }
+  }
+  if (v.posterior) {
+    line("posterior", Str("precision ", Cell::Number(v.posterior->precision, 4).terminal, ", of ",
+                          v.posterior->examples, " examples, in ",
+                          (run.folder / v.posterior->file.name).string()));
+  }
 }
 
 Status Show(const fs::path& folder, bool json) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "client/measure_work.h"
 #include "client/memory_plan.h"
 #include "client/trainer.h"
 #include "client/training_state.h"
@@ -280,6 +281,7 @@ void RegisterTrainWork(WorkTable& table, TrainWorkOptions options) {
     if (shared->on_notice) {
       notice = [&](const std::string& text) { shared->on_notice(job.client, text); };
     }
+    if (Measures(job.plan.training)) return MeasureRound(find(job.client), job, control);
     return TrainRound(find(job.client), job, control, notice);
   });
   table.On<ClientEvaluateJob>([find](const ClientEvaluateJob& job, JobControl& control) {

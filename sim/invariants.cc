@@ -106,6 +106,16 @@ class Rules {
     return OkStatus();
   }
 
+  Status operator()(const PosteriorFitted& event) {
+    WEFT_TRY(Counted(event.clients, Str("the posterior of version ", event.version)));
+    if (event.version.number != version_) {
+      return Broken(Str("a posterior of version ", event.version, " after version ", version_));
+    }
+    open_ = false;
+    accepted_.clear();
+    return OkStatus();
+  }
+
   Status operator()(const BestRound& event) {
     if (event.by == best_by_ && !(event.loss < best_loss_)) {
       return Broken(Str("the best loss goes from ", best_loss_, " to ", event.loss));
@@ -131,17 +141,22 @@ class Rules {
   }
 
   Status Merged(const RoundPublished& event) const {
+    std::vector<ClientId> merged;
+    for (const auto& [client, norm] : event.certificate.client_norms) merged.push_back({client});
+    return Counted(merged, Str("version ", event.version));
+  }
+
+  // What ends a round counts those who were accepted, each once, and enough of them.
+  Status Counted(const std::vector<ClientId>& clients, const std::string& what) const {
     WEFT_TRY(InTime("published"));
-    if (!open_) return Broken(Str("version ", event.version, " without an open round"));
-    std::set<ClientId> merged;
-    for (const auto& [client, norm] : event.certificate.client_norms) merged.insert({client});
-    if (merged != accepted_) {
-      return Broken(Str("version ", event.version, " merged ", merged.size(),
-                        " updates, accepted were ", accepted_.size()));
+    if (!open_) return Broken(Str(what, " without an open round"));
+    const std::set<ClientId> counted(clients.begin(), clients.end());
+    if (counted != accepted_ || counted.size() != clients.size()) {
+      return Broken(
+          Str(what, " merged ", clients.size(), " updates, accepted were ", accepted_.size()));
     }
-    if (merged.size() < Quorum()) {
-      return Broken(Str("version ", event.version, " has ", merged.size(),
-                        " updates, its quorum is ", Quorum()));
+    if (counted.size() < Quorum()) {
+      return Broken(Str(what, " has ", counted.size(), " updates, its quorum is ", Quorum()));
     }
     return OkStatus();
   }
@@ -206,6 +221,10 @@ Status InvariantChecker::CheckBlobs(const std::vector<LedgerEvent>& ledger,
       states[newest] = {published->state.name, published->state.sha256};
       for (const std::string& name : spool) wanted.erase(name);
       spool.clear();
+    } else if (const auto* fitted = std::get_if<PosteriorFitted>(&event)) {
+      for (const std::string& name : spool) wanted.erase(name);
+      spool.clear();
+      wanted[fitted->file.name] = fitted->file.sha256;
     } else if (const auto* accepted = std::get_if<UpdateAccepted>(&event)) {
       wanted[accepted->blob] = accepted->header.payload_sha256;
       spool.push_back(accepted->blob);

@@ -19,6 +19,8 @@
 #include "common/adapters/adapter.h"
 #include "common/config/load.h"
 #include "common/model/base_weights.h"
+#include "common/runtime/blob_name.h"
+#include "common/runtime/durable_file.h"
 #include "common/tensor/device.h"
 #include "common/wire/message_codec.h"
 #include "sim/invariants.h"
@@ -275,8 +277,10 @@ class Simulation {
     RunFold fold;
     for (const LedgerEvent& event : ledger) WEFT_TRY(fold.Add(event));
     report_.run = fold.view();
+    WEFT_TRY(WritePosterior());
     uint64_t steps = 0;
     for (const RoundRow& round : report_.run.rounds) {
+      if (round.measures) continue;
       report_.adapter_sha256.push_back(round.adapter_sha256);
       const std::optional<double> loss = round.server_loss ? round.server_loss : round.clients_loss;
       if (loss) report_.eval_loss.push_back(*loss);
@@ -292,6 +296,16 @@ class Simulation {
     report_.wall_s = SecondsSince(start_);
     report_.peak_rss_mb = PeakRssMb();
     return OkStatus();
+  }
+
+  // Beside the adapters; a daemon's store is its run folder.
+  Status WritePosterior() const {
+    if (!report_.run.posterior || options_.out_dir.empty()) return OkStatus();
+    const std::string& name = report_.run.posterior->file.name;
+    WEFT_TRY_ASSIGN(const Blob bytes, world_->MakeEnv(kAggregator).store.ReadBlob(name));
+    const std::filesystem::path path = std::filesystem::path(options_.out_dir) / name;
+    WEFT_TRY(MakeFolders(path.parent_path()));
+    return ReplaceFile(path, path.string() + kTempSuffix, bytes.span());
   }
 
   void Notice(const std::string& line) const {

@@ -97,6 +97,11 @@ def count(model, method, rank, options, targets):
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
+def bytes_up(report):
+    """Of one client in one round."""
+    return sum(row["bytes_up"] for row in report["shipped"]) / sum(row["updates"] for row in report["shipped"])
+
+
 def score(task, report):
     return report["eval_accuracy"][-1] if task == "encoder" else report["eval_loss"][-1]
 
@@ -114,14 +119,13 @@ def compare(task, model, rows):
     print(f"\n{task}: {CLIENTS} clients, {ROUNDS} rounds of {STEPS} steps, {STRATEGY}, seeds {SEEDS}\n")
     print(f"| method | lr | scalars | bytes up | of LoRA's | held-out {head} (median; range) | s/step | error |")
     print("|---|---|---|---|---|---|---|---|")
+    plain = {rank: bytes_up(reports[0]) for (_, method, rank, *_), (_, reports) in zip(methods, results) if method == "lora"}
     for (name, method, rank, options, _), (lr, reports) in zip(methods, results):
         scores = [score(task, report) for report in reports]
-        shipped = reports[0]["shipped"]
-        each = sum(row["bytes_up"] for row in shipped) / sum(row["updates"] for row in shipped)
-        ratio = each / (sum(row["lora_bytes"] for row in shipped) / sum(row["updates"] for row in shipped))
+        each = bytes_up(reports[0])
         scalars = count(model, method, rank, options, "query,value" if task == "encoder" else "")["parameters"]
         error = max(max(report["error_published"]) for report in reports)
-        print(f"| {name} | {lr:g} | {scalars:,} | {each:,.0f} | {ratio:.3f} | {statistics.median(scores):.4f} "
+        print(f"| {name} | {lr:g} | {scalars:,} | {each:,.0f} | {each / plain[rank]:.3f} | {statistics.median(scores):.4f} "
               f"({min(scores):.4f}–{max(scores):.4f}) | {seconds[name]:.3f} | {error:.1e} |")
 
 

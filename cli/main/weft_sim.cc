@@ -45,11 +45,12 @@ Json ToJson(const weft::sim::SimulationReport& report) {
   out["adapter_sha256"] = report.adapter_sha256;
   for (const weft::RoundRow& round : report.run.rounds) {
     for (const auto& [name, value] : round.server_metrics) out["eval_" + name].push_back(value);
-    if (round.round == 0) continue;  // nothing was merged
+    if (round.round == 0 || round.measures) continue;  // nothing was merged
     out["error_before_truncation"].push_back(round.certificate.error_before_truncation);
     out["error_published"].push_back(round.certificate.error_published);
     out["error_to_ideal"].push_back(round.certificate.error_to_ideal);
   }
+  if (report.run.posterior) out["posterior"] = Json::parse(weft::cli::PosteriorJson(report.run));
   out["peak_rss_mb"] = report.peak_rss_mb;
   out["crashes"] = report.crashes;
   return out;
@@ -64,6 +65,10 @@ void Print(const weft::sim::SimulationReport& report) {
     for (const auto& [name, value] : round.server_metrics)
       std::cout << "  " << name << " " << value;
     std::cout << (round.best ? "  best\n" : "\n");
+  }
+  if (report.run.posterior) {
+    std::cout << "posterior  precision " << report.run.posterior->precision << "  log_marginal "
+              << report.run.posterior->log_marginal << "\n";
   }
   std::cout << report.clients << " clients on " << report.workers << " workers: " << report.wall_s
             << " s, " << report.client_steps_per_s << " client steps/s, " << report.peak_rss_mb

@@ -57,6 +57,7 @@ constexpr SectionText kSections[] = {
     {"wire", "What travels."},
     {"cohort", "Who takes part, how long it may take, what is admitted."},
     {"evaluate", "Evaluation on the aggregator; clients evaluate on their own validation rows."},
+    {"laplace", "Laplace-LoRA: a posterior over the final adapter, measured after the last round."},
     {"server", "The link between clients and aggregator."},
     {"sim", "`weft-sim` only."},
     {"client", "One site: `[[client]]` in a run file, `[client]` in a site's own file."},

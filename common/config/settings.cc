@@ -266,6 +266,13 @@ void BindCohort(std::vector<Binding>& t, Settings& s) {
   t.push_back({"evaluate", "max-rows", &s.evaluate.max_rows, "Rows used; 0: all.", AtLeast(0)});
   t.push_back({"evaluate", "batch-size", &s.evaluate.batch_size, "Rows per forward pass.",
                Between(1, 1 << 20)});
+  t.push_back(
+      {"laplace", "fit", &s.laplace.fit,
+       "After the last round clients measure how sure the adapter may be of its classes, and "
+       "the aggregator fits a posterior; for models that classify.",
+       kAny});
+  t.push_back({"laplace", "precision", &s.laplace.precision,
+               "Prior precision; 0: the one of the largest evidence.", AtLeast(0)});
 }
 
 void BindServer(std::vector<Binding>& t, Settings& s) {

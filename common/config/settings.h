@@ -73,6 +73,13 @@ struct EvaluateSettings {
   int64_t batch_size = 16;
 };
 
+/// [laplace]: a Laplace posterior over the final adapter (Laplace-LoRA), of statistics that clients
+/// measure on their training rows after the last round.
+struct LaplaceSettings {
+  bool fit = false;
+  double precision = 0;  // prior precision λ; 0: that of the largest evidence
+};
+
 /// [server]
 struct ServerSettings {
   std::string bind = "tcp://127.0.0.1:7711";
@@ -135,6 +142,7 @@ struct Settings {
   std::string codec = "float32";  // [wire] codec
   CohortSettings cohort;
   EvaluateSettings evaluate;
+  LaplaceSettings laplace;
   ServerSettings server;
   std::vector<ClientSettings> clients;
   SimSettings sim;

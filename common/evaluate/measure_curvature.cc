@@ -4,6 +4,7 @@
 #include <unordered_map>
 
 #include "common/adapters/adapter.h"
+#include "common/base/bytes.h"
 #include "common/base/random.h"
 #include "common/base/str.h"
 #include "common/data/batch.h"
@@ -140,11 +141,14 @@ void Backward(const Model& model, const Bound& bound, const ClassBatch& batch,
       .backward();
 }
 
-at::Tensor DrawClasses(const at::Tensor& log_p_LC, uint64_t seed, uint64_t first_row) {
+// A row's draw is the same on whichever client and in whichever place it lies, so that the sums of
+// clients are those of all rows together.
+at::Tensor DrawClasses(const at::Tensor& log_p_LC, uint64_t seed,
+                       std::span<const TokenRow* const> rows) {
   std::vector<double> uniform;
-  for (int64_t i = 0; i < log_p_LC.size(0); ++i) {
-    const uint64_t row = first_row + static_cast<uint64_t>(i);
-    uniform.push_back(RandomStream::Derive(seed, {"curvature-label", Str(row)}).Uniform());
+  for (const TokenRow* row : rows) {
+    const std::string_view tokens = AsText(std::as_bytes(std::span(row->ids)));
+    uniform.push_back(RandomStream::Derive(seed, {"curvature-label", tokens}).Uniform());
   }
   const at::Tensor cumulative_LC = log_p_LC.exp().cumsum(1);
   const at::Tensor uniform_L1 = at::tensor(uniform, at::kDouble).to(log_p_LC.device()).unsqueeze(1);
@@ -178,8 +182,7 @@ Status MeasureBatch(const MeasuredAdapter& measured, const Bound& bound,
   Collector collector(bound.places, sums);
   if (classes > settings.exact_classes_max) {
     collector.Begin(at::ones({batch.row_of_N.size(0), 1}, log_p_LC.options()), true);
-    Backward(measured.model, bound, batch, DrawClasses(log_p_LC, settings.seed, sums.examples),
-             collector);
+    Backward(measured.model, bound, batch, DrawClasses(log_p_LC, settings.seed, rows), collector);
   }
   for (int64_t c = 0; classes <= settings.exact_classes_max && c < classes; ++c) {
     // Rows do not meet, so a row's weight √p_c may be put on its tokens' gradients.

@@ -41,7 +41,7 @@ struct MeasuredAdapter {
 
 /// Statistics over the rows. The exact softmax Fisher by one backward pass a class, weighted by its
 /// probability, up to exact_classes_max classes; else one pass with labels drawn from the model
-/// (row i's draw depends on seed and i alone). Dropout is off. kInvalidArgument where the adapter
+/// (a row's draw depends on seed and its tokens alone). Dropout is off. kInvalidArgument where the adapter
 /// is none of LoRA's or rows have no class; kFailedPrecondition naming a site whose product the
 /// backward pass does not reach (BERT's pooler); kCancelled when the control says so.
 [[nodiscard]] Result<LaplaceStatistics> MeasureCurvature(const MeasuredAdapter& measured,

@@ -77,6 +77,28 @@ Status CheckStatistics(const LaplaceStatistics& statistics) {
   return OkStatus();
 }
 
+Status CheckMeasuredAt(const LaplaceStatistics& statistics, const std::string& adapter_hash,
+                       std::span<const MeasuredMatrix> matrices) {
+  if (statistics.adapter_hash != adapter_hash) {
+    return FailedPrecondition(
+        Str("[laplace] measured at adapter ", statistics.adapter_hash, ", wanted ", adapter_hash));
+  }
+  if (statistics.matrices.size() != matrices.size()) {
+    return FailedPrecondition(
+        Str("[laplace] ", statistics.matrices.size(), " matrices, wanted ", matrices.size()));
+  }
+  for (size_t m = 0; m < matrices.size(); ++m) {
+    const MatrixStatistics& got = statistics.matrices[m];
+    const MeasuredMatrix& wanted = matrices[m];
+    if (got.name != wanted.name || got.output.dim() != wanted.out || got.input.dim() != wanted.in) {
+      return FailedPrecondition(Str("[laplace] matrix ", got.name, " [", got.output.dim(), "×",
+                                    got.input.dim(), "], wanted ", wanted.name, " [", wanted.out,
+                                    "×", wanted.in, "]"));
+    }
+  }
+  return OkStatus();
+}
+
 Result<LaplaceStatistics> MergeStatistics(std::span<const ClientStatistics> clients,
                                           std::optional<int64_t> root_rank) {
   if (clients.empty()) return InvalidArgument("[laplace] no client has measured");

@@ -49,6 +49,17 @@ struct ClientStatistics {
 /// are doubled.
 [[nodiscard]] Status CheckStatistics(const LaplaceStatistics& statistics);
 
+/// What statistics of an adapter must be: its hash, and each matrix's name and shape.
+struct MeasuredMatrix {
+  std::string name;
+  int64_t out = 0;
+  int64_t in = 0;
+};
+/// kFailedPrecondition naming what differs where they were measured at another adapter.
+[[nodiscard]] Status CheckMeasuredAt(const LaplaceStatistics& statistics,
+                                     const std::string& adapter_hash,
+                                     std::span<const MeasuredMatrix> matrices);
+
 /// The sum over clients, in the order of their names. `root_rank`: columns of the merged roots
 /// (nothing: the widest client's; a server can afford more). kInvalidArgument for no client, one
 /// named twice or statistics that CheckStatistics refuses; kFailedPrecondition where a client's

@@ -111,32 +111,54 @@ class Reader {
   std::map<std::string, std::string> keys_;
 };
 
-}  // namespace
-
-Status WriteStatistics(const std::filesystem::path& path, const StatisticsFile& file) {
-  const LaplaceStatistics& sums = file.statistics;
-  SafetensorsMetadata metadata = {{std::string(kVersionKey), std::string(kVersion)},
-                                  {"adapter_hash", sums.adapter_hash},
-                                  {"examples", std::to_string(sums.examples)},
-                                  {"batches", std::to_string(sums.batches)},
-                                  {"log_likelihood", Exact(sums.log_likelihood)}};
-  if (file.precision) metadata.emplace_back("precision", Exact(*file.precision));
+/// What a file is written from; the tensors look at `kept`.
+struct Pieces {
+  SafetensorsMetadata metadata;
   std::vector<at::Tensor> kept;
   std::vector<TensorToWrite> tensors;
+};
+
+Pieces PiecesOf(const StatisticsFile& file) {
+  const LaplaceStatistics& sums = file.statistics;
+  Pieces pieces;
+  pieces.metadata = {{std::string(kVersionKey), std::string(kVersion)},
+                     {"adapter_hash", sums.adapter_hash},
+                     {"examples", std::to_string(sums.examples)},
+                     {"batches", std::to_string(sums.batches)},
+                     {"log_likelihood", Exact(sums.log_likelihood)}};
+  if (file.precision) pieces.metadata.emplace_back("precision", Exact(*file.precision));
   for (size_t i = 0; i < sums.matrices.size(); ++i) {
     const MatrixStatistics& matrix = sums.matrices[i];
     const std::string prefix = Str("matrix.", i, ".");
-    metadata.emplace_back(prefix + "name", matrix.name);
-    metadata.emplace_back(prefix + "rows", std::to_string(matrix.rows));
+    pieces.metadata.emplace_back(prefix + "name", matrix.name);
+    pieces.metadata.emplace_back(prefix + "rows", std::to_string(matrix.rows));
     for (const auto& [side, gram] :
          {std::pair("input", &matrix.input), std::pair("output", &matrix.output)}) {
-      metadata.emplace_back(prefix + side, gram->whole() ? "whole" : "root");
-      kept.push_back(gram->values().to(at::kCPU, at::kDouble).contiguous());
-      tensors.push_back(
-          {Str(i, ".", side), DType::kFloat64, kept.back().sizes().vec(), BytesOf(kept.back())});
+      pieces.metadata.emplace_back(prefix + side, gram->whole() ? "whole" : "root");
+      const at::Tensor values = gram->values().to(at::kCPU, at::kDouble).contiguous();
+      pieces.kept.push_back(values);
+      pieces.tensors.push_back(
+          {Str(i, ".", side), DType::kFloat64, values.sizes().vec(), BytesOf(values)});
     }
   }
-  return WriteSafetensors(path, tensors, metadata);
+  return pieces;
+}
+
+}  // namespace
+
+Result<Blob> EncodeStatistics(const StatisticsFile& file) {
+  const Pieces pieces = PiecesOf(file);
+  return EncodeSafetensors(pieces.tensors, pieces.metadata);
+}
+
+Result<StatisticsFile> DecodeStatistics(const Blob& bytes, const std::string& name) {
+  WEFT_TRY_ASSIGN(const SafetensorsFile file, SafetensorsFile::Parse(bytes, name));
+  return Guarded("[laplace]", [&] { return Reader(file, name).Run(); });
+}
+
+Status WriteStatistics(const std::filesystem::path& path, const StatisticsFile& file) {
+  const Pieces pieces = PiecesOf(file);
+  return WriteSafetensors(path, pieces.tensors, pieces.metadata);
 }
 
 Result<StatisticsFile> ReadStatistics(const std::filesystem::path& path) {

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <optional>
 
+#include "common/base/bytes.h"
 #include "common/base/result.h"
 #include "common/laplace/statistics.h"
 
@@ -14,6 +15,11 @@ struct StatisticsFile {
   LaplaceStatistics statistics;
   std::optional<double> precision;  // prior precision λ, where it was fitted
 };
+
+/// The file's bytes: what travels in place of an update when a run measures its adapter.
+[[nodiscard]] Result<Blob> EncodeStatistics(const StatisticsFile& file);
+/// ReadStatistics of bytes in memory; `name` stands in errors.
+[[nodiscard]] Result<StatisticsFile> DecodeStatistics(const Blob& bytes, const std::string& name);
 
 [[nodiscard]] Status WriteStatistics(const std::filesystem::path& path, const StatisticsFile& file);
 

@@ -14,8 +14,8 @@
 
 namespace weft {
 
-/// Bounds of LocalTraining's counts, for settings, flags and plans alike: far above any use, and low
-/// enough that no product of theirs overflows.
+/// Bounds of LocalTraining's counts, for settings, flags and plans alike: far above any use, and
+/// low enough that no product of theirs overflows.
 inline constexpr int64_t kBatchRowsMax = int64_t{1} << 20;
 inline constexpr int64_t kRowTokensMax = int64_t{1} << 24;
 inline constexpr int64_t kTrainStepsMax = int64_t{1} << 40;
@@ -54,6 +54,14 @@ struct LocalTraining {
 
   friend bool operator==(const LocalTraining&, const LocalTraining&) = default;
 };
+
+/// The objective of a round that trains nothing: clients measure the curvature of the adapter they
+/// are sent (Laplace-LoRA) and send its statistics in place of an update.
+inline constexpr const char* kMeasureObjective = "laplace";
+
+[[nodiscard]] inline bool Measures(const LocalTraining& training) {
+  return training.objective == kMeasureObjective;
+}
 
 /// What one member of the cohort is asked to train.
 struct ClientPlan {

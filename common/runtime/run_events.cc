@@ -121,6 +121,19 @@ void VisitFields(V& visit, S& event) {
   visit.Optional("peft_files", event.peft_files);
 }
 
+template <typename V, FieldsOf<PosteriorFitted> S>
+void VisitFields(V& visit, S& event) {
+  visit.Required("round", event.round);
+  visit.Required("version", event.version);
+  visit.Required("file", event.file);
+  visit.Required("precision", event.precision);
+  visit.Required("log_marginal", event.log_marginal);
+  visit.Required("log_likelihood", event.log_likelihood);
+  visit.Required("examples", event.examples);
+  visit.Required("clients", event.clients);
+  visit.Required("fit_s", event.fit_s);
+}
+
 template <typename V, FieldsOf<RoundMissed> S>
 void VisitFields(V& visit, S& event) {
   visit.Required("round", event.round);

@@ -6,7 +6,8 @@
 // Order of a run: run-started · round-published(0) · { member-joined | member-gone } ·
 // per round: round-opened · update-lost … · bundle-sent … · update-accepted | update-refused |
 // update-late | client-dropped … · round-published · eval-reported … · server-evaluated ·
-// best-round · … · run-finished. A daemon that starts on a folder with a ledger writes run-resumed
+// best-round · … · at the end where a posterior is asked for: round-opened · … · posterior-fitted ·
+// run-finished. A daemon that starts on a folder with a ledger writes run-resumed
 // first.
 
 #include <cstdint>
@@ -167,6 +168,22 @@ struct RoundPublished {
   friend bool operator==(const RoundPublished&, const RoundPublished&) = default;
 };
 
+/// What clients measured of the newest version, merged, and the posterior fitted to it. Ends the
+/// round that measured; no version follows.
+struct PosteriorFitted {
+  static constexpr std::string_view kKind = "posterior-fitted";
+  RoundId round;
+  RoundId version;            // whose adapter was measured
+  FileRef file;               // statistics and precision, a blob; `weft laplace predict` reads it
+  double precision = 0;       // prior precision λ
+  double log_marginal = 0;    // its evidence
+  double log_likelihood = 0;  // Σ log p(label) over all clients' rows
+  uint64_t examples = 0;
+  std::vector<ClientId> clients;  // who measured, by name
+  double fit_s = 0;
+  friend bool operator==(const PosteriorFitted&, const PosteriorFitted&) = default;
+};
+
 /// A try at a round ended without its quorum (or its merge failed).
 struct RoundMissed {
   static constexpr std::string_view kKind = "round-failed";
@@ -218,10 +235,11 @@ struct RunFinished {
 };
 
 /// Any of them; std::monostate for a kind this version does not know.
-using RunEvent = std::variant<std::monostate, RunStarted, RunResumed, MemberJoined, MemberGone,
-                              RoundOpened, BundleSent, UpdateAccepted, UpdateLost, UpdateRefused,
-                              UpdateLate, ClientDropped, RoundPublished, RoundMissed, EvalReported,
-                              ServerEvaluated, BestRound, BlobsRemoved, RunFinished>;
+using RunEvent =
+    std::variant<std::monostate, RunStarted, RunResumed, MemberJoined, MemberGone, RoundOpened,
+                 BundleSent, UpdateAccepted, UpdateLost, UpdateRefused, UpdateLate, ClientDropped,
+                 RoundPublished, PosteriorFitted, RoundMissed, EvalReported, ServerEvaluated,
+                 BestRound, BlobsRemoved, RunFinished>;
 
 /// The event as the store takes it. std::monostate has none (a bug, checked).
 [[nodiscard]] EventDraft ToDraft(const RunEvent& event);

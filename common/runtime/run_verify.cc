@@ -40,6 +40,9 @@ struct Promises {
       promise(round->state, false, round->round);
       for (const FileRef& file : round->peft_files) promise(file, false, round->round);
       round_over[round->round.number] = true;
+    } else if (const auto* fitted = std::get_if<PosteriorFitted>(&event)) {
+      promise(fitted->file, false, fitted->round);
+      round_over[fitted->round.number] = true;
     } else if (const auto* missed = std::get_if<RoundMissed>(&event)) {
       round_over[missed->round.number] = true;
     } else if (const auto* opened = std::get_if<RoundOpened>(&event)) {

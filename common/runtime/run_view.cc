@@ -103,6 +103,7 @@ struct Folder {
     RoundRow& round = Round(event.plan.round);
     if (round.opened_us == 0) round.opened_us = wall_us;
     round.state = "open";
+    round.measures = Measures(event.plan.training);
     round.attempts = event.attempt;
     round.cohort = event.plan.cohort.size();
     // A new attempt starts over; bytes already sent stay counted.
@@ -190,6 +191,14 @@ struct Folder {
     }
     view.published = event.version.number;
   }
+  void operator()(const PosteriorFitted& event) const {
+    RoundRow& round = Round(event.round);
+    round.state = "measured";
+    round.published_us = wall_us;
+    round.merge_s = event.fit_s;
+    round.reason.clear();
+    view.posterior = event;
+  }
   void operator()(const RoundMissed& event) const {
     RoundRow& round = Round(event.round);
     round.state = "failed";
@@ -270,6 +279,7 @@ Result<RunView> ReadRunView(const std::filesystem::path& folder) {
 std::vector<ShippedRow> Shipped(const RunView& view) {
   std::map<std::pair<std::string, std::string>, ShippedRow> rows;
   for (const RoundRow& round : view.rounds) {
+    if (round.measures) continue;
     for (const ClientRow& client : round.clients) {
       if (client.state != "accepted") continue;
       ShippedRow& row = rows[{client.client, client.method}];

@@ -64,7 +64,8 @@ struct ShippedRow {
 
 struct RoundRow {
   uint32_t round = 0;
-  std::string state;  // "open", "published", "failed"
+  std::string state;      // "open", "published", "measured", "failed"
+  bool measures = false;  // its clients send statistics of the adapter, no updates
   uint32_t attempts = 0;
   uint64_t cohort = 0;
   uint64_t accepted = 0;
@@ -112,6 +113,7 @@ struct RunView {
   uint32_t num_server_rounds = 0;
   uint32_t published = 0;  // newest published round
   uint32_t resumed = 0;    // times the daemon was started again
+  std::optional<PosteriorFitted> posterior;
   std::optional<uint32_t> best_round;
   std::optional<double> best_loss;
   std::string best_by;

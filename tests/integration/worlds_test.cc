@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/integration/federation.h"
+#include "tests/support/small_encoder.h"
 
 namespace weft::testing {
 namespace {
@@ -75,6 +76,47 @@ TEST(MixedMethodsWorldsTest, ArriveAtTheSameBitsWithAMethodForEachSite) {
     methods.insert(update.header.spec.method);
   }
   EXPECT_EQ(methods, (std::set<std::string>{"kasa", "lora", "nola"}));
+}
+
+/// The same federation on a small encoder, its sites' rows classified.
+Settings ClassifyingSettings(const TempFolder& folder) {
+  EXPECT_TRUE(WriteSmallEncoder(folder.path() / "model").ok());
+  Settings settings = QuickSettings();
+  settings.run.num_server_rounds = 2;
+  settings.model.path = folder.path() / "model";
+  settings.adapter.target_modules = {"query", "value"};
+  settings.adapter.modules_to_save = {"classifier"};
+  settings.adapter.labels = {"bad", "good"};
+  settings.evaluate.data = "";
+  int rows = 20;
+  for (ClientSettings& site : settings.clients) {
+    site.rank = "4";
+    site.data = folder.Write(site.name + ".jsonl", SmallSentiment(rows)).string();
+    site.valid = "";
+    site.valid_fraction = 0.2;
+    rows += 10;
+  }
+  return settings;
+}
+
+TEST(PosteriorWorldsTest, TheFinalAdapterIsMeasuredOverProcessesAndVerifies) {
+  const TempFolder folder;
+  Settings settings = ClassifyingSettings(folder);
+  settings.laplace.fit = true;
+  Federation federation(settings);
+  ExpectSameBitsInAllWorlds(federation);
+  const std::vector<PosteriorFitted> fitted = federation.EventsOf<PosteriorFitted>();
+  ASSERT_EQ(fitted.size(), 1u);
+  EXPECT_EQ(fitted[0].clients.size(), 3u);
+  EXPECT_EQ(fitted[0].examples, 16u + 24u + 32u);
+  EXPECT_TRUE(federation.Verified());
+  const Ran predicted =
+      Execute("weft", {"laplace", "predict", "--model", settings.model.path, "--adapter",
+                       (federation.run_folder() / "adapters/round-0002").string(), "--posterior",
+                       (federation.run_folder() / fitted[0].file.name).string(), "--data",
+                       settings.clients[0].data, "--samples", "200", "--json"});
+  EXPECT_TRUE(Succeeded(predicted));
+  EXPECT_NE(predicted.out.find("\"laplace\""), std::string::npos) << predicted.out;
 }
 
 TEST(SampledWorldsTest, ArriveAtTheSameBitsWhenOnlyAPartOfTheClientsTrainsInEachRound) {

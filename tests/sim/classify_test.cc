@@ -4,7 +4,10 @@
 #include <gtest/gtest.h>
 
 #include "common/adapters/peft_io.h"
+#include "common/codec/adapter_block.h"
 #include "common/evaluate/evaluate_classes.h"
+#include "common/evaluate/measure_curvature.h"
+#include "common/laplace/statistics_file.h"
 #include "common/model/bind_dense.h"
 #include "sim/simulation.h"
 #include "tests/support/small_encoder.h"
@@ -45,8 +48,9 @@ class ClassifyFederationTest : public ::testing::TestWithParam<const char*> {
     settings_.sim.workers = 1;
   }
 
-  Result<SimulationReport> Run() {
+  Result<SimulationReport> Run(std::optional<FaultPlan> faults = std::nullopt) {
     SimulationOptions options;
+    options.faults = std::move(faults);
     options.settings = settings_;
     options.out_dir = out_.path().string();
     return Simulate(std::move(options));
@@ -108,6 +112,90 @@ TEST_P(ClassifyFederationTest, ClassesMustBeNamedAndTheHeadTrained) {
   report = Run();
   EXPECT_NE(report.status().message().find("name \"classifier\""), std::string::npos)
       << report.status();
+}
+
+/// Statistics of the last adapter over all rows that were trained on, in one place.
+LaplaceStatistics Centralised(const Settings& settings, const std::filesystem::path& out) {
+  const auto model = *Model::Load(settings.model.path, {});
+  const std::string last =
+      "round-000" + std::to_string(settings.run.num_server_rounds);  // a name has four digits
+  const PeftFolder peft = *ReadPeft(out / "adapters" / last, model->sites());
+  TokenizeOptions options;
+  options.labels = peft.state.spec.labels;
+  options.max_len = 32;
+  std::vector<Row> rows = *ReadRows(settings.sim.data);
+  rows.erase(rows.begin(), rows.begin() + settings.sim.eval_rows);
+  const TokenRows tokens =
+      *TokenizeRows(rows, *Tokenizer::Load(settings.model.path).value(), options);
+  JobControl control;
+  return *MeasureCurvature({*model, peft.state, {}, *AdapterSha256(peft.state)}, tokens.rows, {},
+                           control);
+}
+
+TEST_P(ClassifyFederationTest, ThePosteriorOfTheSitesIsThatOfAllRowsTogether) {
+  settings_.run.num_server_rounds = 2;
+  settings_.laplace.fit = true;
+  settings_.sim.dirichlet_alpha = 0.05;  // sites with rows of one class alone
+  const Result<SimulationReport> report = Run();
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(report->adapter_sha256.size(), 3u) << "measuring publishes nothing";
+  ASSERT_TRUE(report->run.posterior.has_value());
+  const PosteriorFitted& fitted = *report->run.posterior;
+  EXPECT_EQ(fitted.version.number, 2u);
+  EXPECT_EQ(fitted.clients.size(), 3u);
+  EXPECT_EQ(fitted.examples, 48u);
+  EXPECT_EQ(report->run.rounds.back().state, "measured");
+  EXPECT_EQ(Shipped(report->run)[0].updates, 2u) << "statistics are no updates";
+  const Result<StatisticsFile> file = ReadStatistics(out_.path() / fitted.file.name);
+  ASSERT_TRUE(file.ok()) << file.status();
+  EXPECT_EQ(file->precision, fitted.precision);
+  const LaplaceStatistics wanted = Centralised(settings_, out_.path());
+  const LaplaceStatistics& got = file->statistics;
+  EXPECT_EQ(got.adapter_hash, wanted.adapter_hash) << "of the exported folder";
+  EXPECT_NEAR(got.log_likelihood, wanted.log_likelihood, 1e-6 * -wanted.log_likelihood);
+  ASSERT_EQ(got.matrices.size(), wanted.matrices.size());
+  for (size_t m = 0; m < wanted.matrices.size(); ++m) {
+    const MatrixStatistics& matrix = wanted.matrices[m];
+    const auto distance = [](const Gram& a, const Gram& b) {
+      return ((a.Matrix() - b.Matrix()).norm() / b.Matrix().norm()).item<double>();
+    };
+    EXPECT_LE(distance(got.matrices[m].input, matrix.input), 1e-6) << matrix.name;
+    EXPECT_LE(distance(got.matrices[m].output, matrix.output), 1e-5) << matrix.name;
+  }
+}
+
+TEST_P(ClassifyFederationTest, APosteriorOutlivesCrashesAndIsTheSameWithAnyNumberOfWorkers) {
+  settings_.run.num_server_rounds = 1;
+  settings_.laplace.fit = true;
+  settings_.cohort.round_retries = 20;
+  settings_.cohort.join_deadline_s = 0;
+  const Result<SimulationReport> calm = Run();
+  ASSERT_TRUE(calm.ok()) << calm.status();
+  settings_.sim.workers = 3;
+  const Result<SimulationReport> three = Run();
+  ASSERT_TRUE(three.ok()) << three.status();
+  EXPECT_EQ(three->run.posterior->file.sha256, calm->run.posterior->file.sha256);
+  for (uint64_t seed = 1; seed <= 8; ++seed) {
+    FaultBounds bounds;
+    bounds.span_s = 6;
+    const std::vector<ClientId> names = {{"client-0"}, {"client-1"}, {"client-2"}};
+    const Result<SimulationReport> stormy = Run(DrawFaultPlan(seed, names, bounds));
+    ASSERT_TRUE(stormy.ok()) << seed << stormy.status();
+    ASSERT_TRUE(stormy->run.posterior.has_value()) << seed;
+    EXPECT_EQ(stormy->run.posterior->file.sha256, calm->run.posterior->file.sha256) << seed;
+  }
+}
+
+TEST_P(ClassifyFederationTest, APosteriorOfWhatHasNoneIsRefusedAtTheStart) {
+  settings_.laplace.fit = true;
+  settings_.adapter.labels = {};
+  Result<SimulationReport> report = Run();
+  EXPECT_NE(report.status().message().find("[laplace] fit"), std::string::npos) << report.status();
+  settings_.adapter.labels = {"bad", "good"};
+  if (std::string_view(GetParam()) == "fedavg") return;  // it merges LoRA only
+  settings_.adapter.method = "kasa";
+  report = Run();
+  EXPECT_NE(report.status().message().find("[laplace] fit"), std::string::npos) << report.status();
 }
 
 INSTANTIATE_TEST_SUITE_P(Strategies, ClassifyFederationTest,

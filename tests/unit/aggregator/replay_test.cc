@@ -98,6 +98,20 @@ TEST(ReplayTest, ALostUpdateCountsNoLongerAndMayBeAcceptedAgain) {
   EXPECT_EQ(again.accepted.at({"harbour"}).header.payload_sha256, Sha256Hex(AsBytes("w")));
 }
 
+TEST(ReplayTest, APosteriorEndsTheRoundThatMeasuredAndNoVersionFollows) {
+  PosteriorFitted fitted_now;
+  fitted_now.round = {1};
+  std::vector<RunEvent> events = {RunStarted{}, SamplePublished(0, "initial"), SampleOpened(1, 1),
+                                  SampleUpdate(1, "harbour", 2, 100, "u"),
+                                  fitted_now};
+  EXPECT_TRUE(At(events, 4).open.has_value());
+  const RunPosition fitted = At(events, 5);
+  EXPECT_FALSE(fitted.open.has_value());
+  EXPECT_TRUE(fitted.accepted.empty());
+  EXPECT_TRUE(fitted.posterior.has_value());
+  EXPECT_EQ(fitted.published->version.number, 0u);
+}
+
 TEST(ReplayTest, ReportsOfOlderVersionsAreNotThoseOfTheNewest) {
   std::vector<RunEvent> events = {RunStarted{},
                                   SamplePublished(0, "initial"),

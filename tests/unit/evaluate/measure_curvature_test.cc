@@ -264,17 +264,21 @@ TEST_P(MeasureCurvatureTest, SumsAreOverAllTokensOfAllRowsWhateverTheBatches) {
 
 TEST_P(MeasureCurvatureTest, ClientsOfDisjointRowsAddUpToAllOfThem) {
   const std::vector<TokenRow> rows = Rows({4, 7, 2, 5, 3}, scene_.classes);
-  const LaplaceStatistics all = Measure(scene_, rows);
-  const LaplaceStatistics one = Measure(scene_, std::span(rows).first(2));
-  const LaplaceStatistics two = Measure(scene_, std::span(rows).subspan(2));
-  const LaplaceStatistics sum =
-      *MergeStatistics(std::vector<ClientStatistics>{{"one", &one}, {"two", &two}});
-  EXPECT_EQ(sum.examples, all.examples);
-  EXPECT_NEAR(sum.log_likelihood, all.log_likelihood, 1e-5);
-  for (size_t m = 0; m < all.matrices.size(); ++m) {
-    EXPECT_LE(Relative(sum.matrices[m].input.Matrix(), all.matrices[m].input.Matrix()), 1e-12);
-    EXPECT_LE(Relative(sum.matrices[m].output.Matrix(), all.matrices[m].output.Matrix()),
-              kLogitRounding);
+  // The first client has rows of one class alone. Drawn labels of a row are the same on any client.
+  for (const int64_t exact_classes_max : {8, 2}) {
+    const CurvatureSettings settings{.exact_classes_max = exact_classes_max, .seed = 5};
+    const LaplaceStatistics all = Measure(scene_, rows, settings);
+    const LaplaceStatistics one = Measure(scene_, std::span(rows).first(1), settings);
+    const LaplaceStatistics two = Measure(scene_, std::span(rows).subspan(1), settings);
+    const LaplaceStatistics sum =
+        *MergeStatistics(std::vector<ClientStatistics>{{"one", &one}, {"two", &two}});
+    EXPECT_EQ(sum.examples, all.examples);
+    EXPECT_NEAR(sum.log_likelihood, all.log_likelihood, 1e-5);
+    for (size_t m = 0; m < all.matrices.size(); ++m) {
+      EXPECT_LE(Relative(sum.matrices[m].input.Matrix(), all.matrices[m].input.Matrix()), 1e-12);
+      EXPECT_LE(Relative(sum.matrices[m].output.Matrix(), all.matrices[m].output.Matrix()),
+                kLogitRounding);
+    }
   }
 }
 

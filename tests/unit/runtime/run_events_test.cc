@@ -34,6 +34,13 @@ std::vector<RunEvent> OneOfEach() {
   published.state = {"state/2", 10, "aa"};
   published.certificate = certificate;
   published.peft_files = {{"adapters/x", 1, "bb"}};
+  PosteriorFitted fitted;
+  fitted.round = {3};
+  fitted.version = {2};
+  fitted.file = {"posterior/round-0002.safetensors", 10, "aa"};
+  fitted.precision = 2.5;
+  fitted.log_likelihood = -1.5;
+  fitted.clients = {{"a"}, {"b"}};
   return {
       started,
       RunResumed{.round = {3}, .software = "weft"},
@@ -47,6 +54,7 @@ std::vector<RunEvent> OneOfEach() {
       UpdateLate{.round = {2}, .client = {"a"}},
       ClientDropped{.round = {2}, .client = {"a"}, .reason = "gone", .phase = "train"},
       published,
+      fitted,
       RoundMissed{.round = {2}, .attempt = 1, .reason = "quorum"},
       EvalReported{.report = {.run = {}, .version = {}, .client = {"a"}, .loss = 1.5}},
       ServerEvaluated{

@@ -81,6 +81,9 @@ TEST(RunViewTest, ShippedBytesStandBesideThoseOfAPlainLora) {
   view.rounds.push_back(round);
   ASSERT_EQ(Shipped(view).size(), 3u);
   EXPECT_EQ(Shipped(view)[1].method, "nola");
+  view.rounds.back().measures = true;  // statistics are no updates
+  EXPECT_EQ(Shipped(view).size(), 2u);
+  view.rounds.back().measures = false;
   view.rounds.back().clients[0].lora_bytes = 0;  // of a ledger before it was recorded
   EXPECT_FALSE(Shipped(view)[1].Ratio().has_value());
 }

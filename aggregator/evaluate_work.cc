@@ -35,7 +35,9 @@ Result<ServerEvaluateJob::Output> Evaluate(const ServerEvaluation& evaluation,
     ServerEvaluateJob::Output output{result.loss, evaluation.rows->rows.size(), {}};
     output.metrics = {{"accuracy", result.scores.accuracy},
                       {"f1", result.scores.f1},
-                      {"matthews", result.scores.matthews}};
+                      {"matthews", result.scores.matthews},
+                      {"ece", result.calibration.ece},
+                      {"brier", result.calibration.brier}};
     if (result.scores.pearson) output.metrics.emplace_back("pearson", *result.scores.pearson);
     return output;
   }

@@ -76,16 +76,20 @@ void Print(const EvalOptions& options, const DataSummary& summary, const Score& 
             << "\n";
 }
 
-nlohmann::json ScoresJson(const ClassScores& scores) {
-  nlohmann::json json = {
-      {"accuracy", scores.accuracy}, {"f1", scores.f1}, {"matthews", scores.matthews}};
+nlohmann::json ScoresJson(const ClassScores& scores, const Calibration& calibration) {
+  nlohmann::json json = {{"accuracy", scores.accuracy}, {"f1", scores.f1},
+                         {"matthews", scores.matthews}, {"nll", calibration.nll},
+                         {"ece", calibration.ece},      {"brier", calibration.brier},
+                         {"bins", calibration.bins}};
   if (scores.pearson) json["pearson"] = *scores.pearson;
   return json;
 }
 
-std::string ScoresText(const ClassScores& scores) {
+std::string ScoresText(const ClassScores& scores, const Calibration& calibration) {
   return Str("accuracy ", scores.accuracy, ", F1 ", scores.f1, ", Matthews ", scores.matthews,
-             scores.pearson ? Str(", Pearson ", *scores.pearson) : "");
+             scores.pearson ? Str(", Pearson ", *scores.pearson) : "", ", NLL ", calibration.nll,
+             ", ECE ", calibration.ece, " (", calibration.bins, " bins), Brier ",
+             calibration.brier);
 }
 
 Status ScoreClassesOf(const EvalOptions& options, const LoadedModel& loaded,
@@ -95,11 +99,12 @@ Status ScoreClassesOf(const EvalOptions& options, const LoadedModel& loaded,
                   EvaluateClasses(*loaded.model, loaded.adapters, tokens.rows, loaded.labels,
                                   options.batch, control));
   if (!options.json) {
-    std::cout << "loss " << result.loss << ", " << ScoresText(result.scores) << "\n"
+    std::cout << "loss " << result.loss << ", " << ScoresText(result.scores, result.calibration)
+              << "\n"
               << tokens.summary.Text(max_len) << "\n";
     return OkStatus();
   }
-  nlohmann::json json = ScoresJson(result.scores);
+  nlohmann::json json = ScoresJson(result.scores, result.calibration);
   json.update({{"loss", result.loss},
                {"tokens", tokens.summary.tokens},
                {"rows", tokens.summary.rows_used},
@@ -117,10 +122,11 @@ Status ScoreChoicesOf(const EvalOptions& options, const LoadedModel& loaded,
   WEFT_TRY_ASSIGN(const ChoicesResult result,
                   EvaluateChoices(*loaded.model, loaded.adapters, *made, options.batch, control));
   if (!options.json) {
-    std::cout << ScoresText(result.scores) << " of " << rows.size() << " answers\n";
+    std::cout << ScoresText(result.scores, result.calibration) << " of " << rows.size()
+              << " answers\n";
     return OkStatus();
   }
-  nlohmann::json json = ScoresJson(result.scores);
+  nlohmann::json json = ScoresJson(result.scores, result.calibration);
   json["rows"] = rows.size();
   std::cout << json.dump() << "\n";
   return OkStatus();

@@ -13,6 +13,7 @@
 #include "common/adapters/peft_io.h"
 #include "common/base/str.h"
 #include "common/codec/adapter_block.h"
+#include "common/evaluate/evaluate_choices.h"
 #include "common/evaluate/measure_curvature.h"
 #include "common/evaluate/posterior_classes.h"
 #include "common/laplace/evidence.h"
@@ -26,6 +27,7 @@ namespace {
 struct LaplaceOptions {
   ModelOptions model;
   std::string data;
+  std::vector<std::string> choices;
   uint64_t max_rows = 0;
   int64_t max_len = 0;
   int64_t batch = 8;
@@ -39,11 +41,12 @@ struct LaplaceOptions {
   bool json = false;
 };
 
-// A model that classifies, the adapter on it, and rows with classes.
+// A model, the adapter on it, and rows with classes: an encoder's own, or a decoder's choices.
 struct Scene {
   LoadedModel loaded;
   AdapterBinding beside;
-  TokenRows rows;
+  std::vector<TokenRow> rows;
+  std::vector<int32_t> answers;  // a decoder's tokens by class
   [[nodiscard]] Result<MeasuredAdapter> measured() const {
     WEFT_TRY_ASSIGN(std::string hash, AdapterSha256(loaded.adapter));
     return MeasuredAdapter{*loaded.model, loaded.adapter, beside, std::move(hash)};
@@ -54,18 +57,31 @@ Result<std::unique_ptr<Scene>> LoadScene(const LaplaceOptions& options) {
   auto scene = std::make_unique<Scene>();
   WEFT_TRY_ASSIGN(scene->loaded, LoadForCommand(options.model));
   const Model& model = *scene->loaded.model;
-  if (!model.config().is_encoder()) {
+  const bool chooses = !model.config().is_encoder();
+  if (chooses == options.choices.empty()) {
     return InvalidArgument(Str("[laplace] ", model.config().architecture,
-                               " predicts tokens; give an encoder and rows of text and label"));
+                               chooses ? " predicts tokens; give --choices, the answers that every "
+                                         "row's completion ends in one of"
+                                       : " has classes of its own; leave --choices out"));
   }
   WEFT_TRY_ASSIGN(const std::vector<Row> rows, ReadRows(options.data, options.max_rows));
   TokenizeOptions tokenize;
   tokenize.max_len = model.config().max_positions;
   if (options.max_len > 0) tokenize.max_len = std::min(options.max_len, tokenize.max_len);
+  if (chooses) {
+    const Result<std::vector<ChoiceRow>> made =
+        TokenizeChoices(rows, options.choices, *scene->loaded.tokenizer, tokenize.max_len);
+    WEFT_TRY(made.status().Within(options.data));
+    Result<ChoiceClasses> classes = AsClasses(*made);
+    WEFT_TRY(classes.status().Within(options.data));
+    scene->rows = std::move(classes->rows);
+    scene->answers = std::move(classes->answers);
+    return scene;
+  }
   tokenize.labels = scene->loaded.labels;
   Result<TokenRows> made = TokenizeRows(rows, *scene->loaded.tokenizer, tokenize);
   WEFT_TRY(made.status().Within(options.data));
-  scene->rows = std::move(*made);
+  scene->rows = std::move(made->rows);
   return scene;
 }
 
@@ -105,12 +121,13 @@ Status Fit(const LaplaceOptions& options) {
   WEFT_TRY_ASSIGN(const std::unique_ptr<Scene> scene, LoadScene(options));
   WEFT_TRY_ASSIGN(const MeasuredAdapter measured, scene->measured());
   CurvatureSettings settings;
+  settings.answers = scene->answers;
   settings.batch_rows = options.batch;
   settings.exact_classes_max = options.exact_classes;
   settings.seed = options.seed;
   JobControl control;
   WEFT_TRY_ASSIGN(const LaplaceStatistics sums,
-                  MeasureCurvature(measured, scene->rows.rows, settings, control));
+                  MeasureCurvature(measured, scene->rows, settings, control));
   return WriteFitted(sums, scene->loaded.adapter, options);
 }
 
@@ -153,14 +170,14 @@ Status Predict(const LaplaceOptions& options) {
   nlohmann::json report;
   const double given = options.precision > 0 ? options.precision : file.precision.value_or(0);
   WEFT_TRY_ASSIGN(const double precision, Precision(posterior, given, report));
-  PosteriorSettings settings{.batch_rows = options.batch};
+  PosteriorSettings settings{.answers = scene->answers, .batch_rows = options.batch};
   settings.draws.samples = options.samples;
   settings.draws.seed = options.seed;
   JobControl control;
   const std::vector<double> precisions = {precision};
   WEFT_TRY_ASSIGN(
       const PosteriorClasses classes,
-      EvaluatePosterior(measured, posterior, precisions, scene->rows.rows, settings, control));
+      EvaluatePosterior(measured, posterior, precisions, scene->rows, settings, control));
   report.update({{"precision", precision},
                  {"rows", classes.map.examples},
                  {"bins", classes.map.bins},
@@ -174,6 +191,9 @@ void AddRows(CLI::App& app, LaplaceOptions& options) {
   AddModelOptions(app, options.model, true);
   app.get_option("--adapter")->required();
   app.add_option("--data", options.data, "JSONL rows of text and label")->required();
+  app.add_option("--choices", options.choices,
+                 "decoders: answers that every row's completion ends in one of")
+      ->delimiter(',');
   app.add_option("--max-rows", options.max_rows, "rows from the beginning (0: all)")
       ->check(WholeNumber(uint64_t{0}));
   app.add_option("--max-len", options.max_len, "tokens of a row (default: the model's context)")

@@ -88,36 +88,29 @@ TokenRow RowOf(const ChoiceRow& row, size_t answer, bool first_only) {
   return out;
 }
 
-int32_t LargestAt(const at::Tensor& logits_V, const ChoiceRow& row) {
-  int32_t best = 0;
-  double largest = -std::numeric_limits<double>::infinity();
-  for (size_t k = 0; k < row.answers.size(); ++k) {
-    const double logit = logits_V[row.answers[k][0]].item<double>();
-    if (logit <= largest) continue;
-    largest = logit;
-    best = static_cast<int32_t>(k);
-  }
-  return best;
+// How the model rates each answer: first tokens by their logits, whole answers by their
+// likelihoods. softmax over a row's answers makes probabilities of both.
+std::vector<double> FirstTokens(const at::Tensor& logits_V, const ChoiceRow& row) {
+  std::vector<double> scores;
+  for (const auto& answer : row.answers) scores.push_back(logits_V[answer[0]].item<double>());
+  return scores;
 }
 
-int32_t LikeliestOf(const Model& model, const AdapterBinding& adapters, const ChoiceRow& row) {
+std::vector<double> WholeAnswers(const Model& model, const AdapterBinding& adapters,
+                                 const ChoiceRow& row) {
   const at::NoGradGuard no_grad;
-  int32_t best = 0;
-  double smallest = std::numeric_limits<double>::infinity();
+  std::vector<double> scores;
   for (size_t k = 0; k < row.answers.size(); ++k) {
     const TokenRow tokens = RowOf(row, k, false);
     const TokenRow* const one = &tokens;
     const PackedBatch batch = Pack({&one, 1}, {.device = model.device()});
-    const double loss = model.LossSum(batch, adapters, {}).item<double>();
-    if (!(loss < smallest)) continue;
-    smallest = loss;
-    best = static_cast<int32_t>(k);
+    scores.push_back(-model.LossSum(batch, adapters, {}).item<double>());
   }
-  return best;
+  return scores;
 }
 
-void Predict(const Model& model, const AdapterBinding& adapters, std::span<const ChoiceRow> rows,
-             std::vector<int32_t>& predicted) {
+void Rate(const Model& model, const AdapterBinding& adapters, std::span<const ChoiceRow> rows,
+          std::vector<std::vector<double>>& scores) {
   std::vector<TokenRow> tokens;
   for (const ChoiceRow& row : rows) tokens.push_back(RowOf(row, 0, true));
   std::vector<const TokenRow*> pointers;
@@ -125,10 +118,22 @@ void Predict(const Model& model, const AdapterBinding& adapters, std::span<const
   const PackedBatch batch = Pack(pointers, {.device = model.device()});
   const at::Tensor logits_LV = model.Logits(batch, adapters).to(at::kCPU);
   for (size_t i = 0; i < rows.size(); ++i) {
-    predicted.push_back(FirstTokensDiffer(rows[i])
-                            ? LargestAt(logits_LV[static_cast<int64_t>(i)], rows[i])
-                            : LikeliestOf(model, adapters, rows[i]));
+    scores.push_back(FirstTokensDiffer(rows[i])
+                         ? FirstTokens(logits_LV[static_cast<int64_t>(i)], rows[i])
+                         : WholeAnswers(model, adapters, rows[i]));
   }
+}
+
+// [rows × most answers]; a row with fewer holds the others impossible.
+at::Tensor ProbabilitiesOf(const std::vector<std::vector<double>>& scores, size_t most) {
+  at::Tensor padded = at::full({static_cast<int64_t>(scores.size()), static_cast<int64_t>(most)},
+                               -std::numeric_limits<double>::infinity(), at::kDouble);
+  auto* row = padded.mutable_data_ptr<double>();
+  for (const std::vector<double>& own : scores) {
+    std::copy(own.begin(), own.end(), row);
+    row += most;
+  }
+  return at::softmax(padded, 1);
 }
 
 }  // namespace
@@ -145,27 +150,49 @@ Result<std::vector<ChoiceRow>> TokenizeChoices(std::span<const Row> rows,
   return out;
 }
 
+Result<ChoiceClasses> AsClasses(std::span<const ChoiceRow> rows) {
+  ChoiceClasses classes;
+  for (const ChoiceRow& row : rows) {
+    std::vector<int32_t> first;
+    for (const auto& answer : row.answers) first.push_back(answer[0]);
+    if (classes.rows.empty()) classes.answers = first;
+    if (first != classes.answers || !FirstTokensDiffer(row)) {
+      return InvalidArgument(Str("[data] row ", classes.rows.size() + 1,
+                                 ": its choices are not told apart by one token, or by another "
+                                 "than in the rows before; give rows with the same short choices"));
+    }
+    classes.rows.push_back({.ids = row.shared, .labels = {}, .row_class = row.right});
+  }
+  return classes;
+}
+
 Result<ChoicesResult> EvaluateChoices(const Model& model, const AdapterBinding& adapters,
                                       std::span<const ChoiceRow> rows, int64_t batch_rows,
                                       JobControl& control) {
-  ChoicesResult result;
   std::vector<int32_t> truth;
   size_t most = 0;
   for (const ChoiceRow& row : rows) {
     truth.push_back(row.right);
     most = std::max(most, row.answers.size());
   }
+  std::vector<std::vector<double>> scores;
   for (size_t begin = 0; begin < rows.size(); begin += static_cast<size_t>(batch_rows)) {
     if (control.cancelled) return Cancelled("[evaluate] stopped on request");
     const auto batch =
         rows.subspan(begin, std::min(static_cast<size_t>(batch_rows), rows.size() - begin));
     WEFT_TRY(Guarded("[evaluate]", [&] {
-      Predict(model, adapters, batch, result.predicted);
+      Rate(model, adapters, batch, scores);
       return OkStatus();
     }));
-    control.progress =
-        static_cast<float>(result.predicted.size()) / static_cast<float>(rows.size());
+    control.progress = static_cast<float>(scores.size()) / static_cast<float>(rows.size());
   }
+  ChoicesResult result;
+  for (const std::vector<double>& own : scores) {
+    result.predicted.push_back(
+        static_cast<int32_t>(std::max_element(own.begin(), own.end()) - own.begin()));
+  }
+  WEFT_TRY_ASSIGN(result.calibration, MeasureCalibration(ProbabilitiesOf(scores, most),
+                                                         at::tensor(truth).to(at::kLong)));
   std::vector<std::string> names;  // no numbers: the order of answers has no meaning
   for (size_t k = 0; k < most; ++k) names.push_back(Str("choice ", k));
   result.scores = ScoreClasses(result.predicted, truth, names);

@@ -11,6 +11,7 @@
 #include "common/evaluate/metrics.h"
 #include "common/formats/jsonl_rows.h"
 #include "common/formats/tokenizer.h"
+#include "common/laplace/calibration.h"
 #include "common/model/model.h"
 #include "common/runtime/executor.h"
 
@@ -34,9 +35,18 @@ struct ChoiceRow {
     int64_t max_len);
 
 struct ChoicesResult {
-  ClassScores scores;  // of the places of choices; accuracy alone where rows have their own
+  ClassScores scores;       // of the places of choices; accuracy alone where rows have their own
+  Calibration calibration;  // of what is held likely of a row's choices, which are all there is
   std::vector<int32_t> predicted;  // of each row
 };
+
+/// Choices as classes: rows that end in front of their answers, and the token that tells each
+/// answer apart, the same in every row. kInvalidArgument naming the row where it is not.
+struct ChoiceClasses {
+  std::vector<TokenRow> rows;
+  std::vector<int32_t> answers;
+};
+[[nodiscard]] Result<ChoiceClasses> AsClasses(std::span<const ChoiceRow> rows);
 
 /// Where answers differ in their first token, that token's logit decides; else the likelihood of
 /// each answer as a whole. kCancelled when the control says so.

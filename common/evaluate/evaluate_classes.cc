@@ -40,6 +40,7 @@ Result<ClassesResult> EvaluateClasses(const Model& model, const AdapterBinding& 
     truth.push_back(row.row_class);
   }
   ClassesResult result;
+  std::vector<at::Tensor> probabilities;
   const auto classes = static_cast<int64_t>(labels.size());
   for (const auto batch : MicroBatches(pointers, batch_rows)) {
     if (control.cancelled) return Cancelled("[evaluate] stopped on request");
@@ -50,6 +51,7 @@ Result<ClassesResult> EvaluateClasses(const Model& model, const AdapterBinding& 
     }
     const at::Tensor log_p_LV = at::log_softmax(logits_LV.to(at::kDouble), 1);
     const at::Tensor best_L = log_p_LV.argmax(1);
+    probabilities.push_back(log_p_LV.exp());
     for (size_t i = 0; i < batch.size(); ++i) {
       const auto at = static_cast<int64_t>(i);
       result.loss -= log_p_LV[at][batch[i]->row_class].item<double>();
@@ -66,6 +68,8 @@ Result<ClassesResult> EvaluateClasses(const Model& model, const AdapterBinding& 
   }
   result.loss /= static_cast<double>(rows.size());
   result.scores = ScoreClasses(result.predicted, truth, labels);
+  WEFT_TRY_ASSIGN(result.calibration,
+                  MeasureCalibration(at::cat(probabilities), at::tensor(truth).to(at::kLong)));
   return result;
 }
 

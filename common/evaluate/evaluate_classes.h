@@ -8,6 +8,7 @@
 #include "common/base/result.h"
 #include "common/data/token_rows.h"
 #include "common/evaluate/metrics.h"
+#include "common/laplace/calibration.h"
 #include "common/model/model.h"
 #include "common/runtime/executor.h"
 
@@ -16,6 +17,7 @@ namespace weft {
 struct ClassesResult {
   double loss = 0;  // mean cross-entropy over rows
   ClassScores scores;
+  Calibration calibration;
   std::vector<int32_t> predicted;  // of each row; the first of equally likely classes
 };
 

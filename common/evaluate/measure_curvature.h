@@ -41,9 +41,9 @@ struct MeasuredAdapter {
 
 /// Statistics over the rows. The exact softmax Fisher by one backward pass a class, weighted by its
 /// probability, up to exact_classes_max classes; else one pass with labels drawn from the model
-/// (a row's draw depends on seed and its tokens alone). Dropout is off. kInvalidArgument where the adapter
-/// is none of LoRA's or rows have no class; kFailedPrecondition naming a site whose product the
-/// backward pass does not reach (BERT's pooler); kCancelled when the control says so.
+/// (a row's draw depends on seed and its tokens alone). Dropout is off. kInvalidArgument where the
+/// adapter is none of LoRA's or rows have no class; kFailedPrecondition naming a site whose product
+/// the backward pass does not reach (BERT's pooler); kCancelled when the control says so.
 [[nodiscard]] Result<LaplaceStatistics> MeasureCurvature(const MeasuredAdapter& measured,
                                                          std::span<const TokenRow> rows,
                                                          const CurvatureSettings& settings,

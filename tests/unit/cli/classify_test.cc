@@ -185,6 +185,9 @@ TEST_F(ClassifyTest, ADecoderChoosesAmongAnswers) {
   const Json scores = Json::parse(outcome.out);
   EXPECT_EQ(scores["accuracy"], 1.0) << scores;
   EXPECT_EQ(scores["rows"], 12);
+  EXPECT_LT(scores["nll"].get<double>(), 0.7) << scores;
+  EXPECT_EQ(scores["bins"], 15);
+  EXPECT_TRUE(scores["ece"].is_number() && scores["brier"].is_number()) << scores;
   EXPECT_NE(Eval({"--choices", "C,D"}).status.message().find("ends in none of the 2 choices"),
             std::string::npos);
 }

@@ -8,6 +8,7 @@
 #include "cli/set_up.h"
 #include "common/laplace/statistics_file.h"
 #include "tests/support/small_encoder.h"
+#include "tests/support/small_model.h"
 #include "tests/support/temp_folder.h"
 #include "tests/unit/cli/execute.h"
 
@@ -116,6 +117,49 @@ TEST_F(LaplaceTest, StatisticsOfAnotherAdapterAndSpoiltFilesAreRefused) {
   temp_.Write("text.st", "no statistics");
   EXPECT_FALSE(ReadStatistics(File("text.st")).ok());
   EXPECT_FALSE(ReadStatistics(File("adapter/adapter_model.safetensors")).ok());
+}
+
+TEST_F(LaplaceTest, ADecodersChoicesAreItsClasses) {
+  const std::string decoder = File("decoder");
+  ASSERT_TRUE(weft::testing::WriteSmallModel(decoder).ok());
+  std::string rows;
+  for (int i = 0; i < 12; ++i) {
+    rows += Json{{"prompt", i % 3 == 0 ? "it sails" : "it flies"},
+                 {"completion", i % 2 == 0 ? "the answer is A" : "the answer is B"}}
+                .dump() +
+            "\n";
+  }
+  temp_.Write("choices.jsonl", rows);
+  ASSERT_TRUE(Execute(SetUpTrain, {"--model", decoder, "--data", File("choices.jsonl"), "--out",
+                                   File("lora"), "--lr", "0.01", "--rank", "2", "--target-modules",
+                                   "q_proj,v_proj", "--steps", "5", "--threads", "1", "--json"})
+                  .status.ok());
+  const std::vector<std::string> common = {
+      "--model", decoder, "--adapter", File("lora"), "--data", File("choices.jsonl"), "--json"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.end(), common.begin(), common.end());
+    return more;
+  };
+  const Outcome fitted =
+      Execute(SetUpLaplaceFit, with({"--choices", "A,B", "--out", File("lora.st")}));
+  ASSERT_TRUE(fitted.status.ok()) << fitted.status;
+  EXPECT_EQ(Json::parse(fitted.out)["examples"], 12);
+  const Outcome predicted =
+      Execute(SetUpLaplacePredict,
+              with({"--choices", "A,B", "--posterior", File("lora.st"), "--samples", "200"}));
+  ASSERT_TRUE(predicted.status.ok()) << predicted.status;
+  const Json report = Json::parse(predicted.out);
+  EXPECT_EQ(report["rows"], 12);
+  EXPECT_LT(report["map"]["nll"].get<double>(), 1.5) << report;
+  EXPECT_NE(
+      Execute(SetUpLaplaceFit, with({"--out", File("no.st")})).status.message().find("--choices"),
+      std::string::npos);
+  EXPECT_NE(
+      Execute(SetUpLaplaceFit, {"--model", model_, "--adapter", File("adapter"), "--data",
+                                File("all.jsonl"), "--choices", "A,B", "--out", File("no.st")})
+          .status.message()
+          .find("classes of its own"),
+      std::string::npos);
 }
 
 }  // namespace

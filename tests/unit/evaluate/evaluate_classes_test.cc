@@ -76,6 +76,11 @@ TEST(EvaluateClassesTest, TheLargestLogitIsTheClassAndTheLossAMeanOverRows) {
     EXPECT_DOUBLE_EQ(result->scores.accuracy, 0.8);
     const double all = std::log(std::exp(2.0) + 2);
     EXPECT_NEAR(result->loss, (4 * (all - 2) + all) / 5, 1e-6);
+    // Every row is held likely by as much, so all lie in one bin.
+    const double sure = std::exp(2 - all);
+    EXPECT_NEAR(result->calibration.nll, result->loss, 1e-12);
+    EXPECT_NEAR(result->calibration.ece, std::abs(0.8 - sure), 1e-6);
+    EXPECT_EQ(result->calibration.bins, kCalibrationBins);
     EXPECT_FLOAT_EQ(control.progress, 1);
   }
 }
@@ -135,7 +140,27 @@ TEST(EvaluateChoicesTest, TheAnswersFirstTokenDecidesWhereItTellsThemApart) {
     EXPECT_EQ(result->predicted, (std::vector<int32_t>{1, 0, 0, 1, 1}));
     EXPECT_DOUBLE_EQ(result->scores.accuracy, 0.8);
     EXPECT_FALSE(result->scores.pearson.has_value());
+    EXPECT_DOUBLE_EQ(result->calibration.accuracy, 0.8);
+    // −log p of the right answer among the two: by logits in the first three rows, then by whole
+    // answers, of which 3 is likelier than 5 after 2 by a factor of e³.
+    const auto loss = [](double margin) { return std::log1p(std::exp(-margin)); };
+    const double doubt = std::log(std::exp(3.0) + 7) - 3;  // of the token that follows
+    const double wanted = loss(3) + loss(3) + loss(0) + loss(3) + loss(doubt);
+    EXPECT_NEAR(result->calibration.nll, wanted / 5, 1e-6);
   }
+}
+
+TEST(ChoiceClassesTest, AreTokensThatEveryRowSharesInFrontOfThem) {
+  std::vector<ChoiceRow> rows = {Choice({1, 2}, {{5}, {3}}, 1), Choice({4}, {{5, 6}, {3}}, 0)};
+  const Result<ChoiceClasses> classes = AsClasses(rows);
+  ASSERT_TRUE(classes.ok()) << classes.status();
+  EXPECT_EQ(classes->answers, (std::vector<int32_t>{5, 3}));
+  EXPECT_EQ(classes->rows[0].ids, (std::vector<int32_t>{1, 2}));
+  EXPECT_EQ(classes->rows[0].row_class, 1);
+  rows.push_back(Choice({4}, {{3}, {5}}, 0));
+  EXPECT_NE(AsClasses(rows).status().message().find("row 3"), std::string::npos);
+  const std::vector<ChoiceRow> alike = {Choice({4}, {{5, 1}, {5, 2}}, 0)};
+  EXPECT_NE(AsClasses(alike).status().message().find("row 1"), std::string::npos);
 }
 
 class TokenizeChoicesTest : public ::testing::Test {

@@ -87,6 +87,11 @@ std::optional<Refusal> CheckHello(const ClientId& from, const Hello& hello,
     return refuse(Code::kInvalidArgument, Str("rank: got ", hello.capabilities.rank_max,
                                               ", wanted 1 to ", limits::kRankMax));
   }
+  if (hello.capabilities.rank_max > 0 && hello.capabilities.rank_max < terms.rank) {
+    return refuse(Code::kFailedPrecondition,
+                  Str("rank: got at most ", hello.capabilities.rank_max, ", wanted ", terms.rank,
+                      "; the run's strategy merges one rank only, use exact-svd or flora"));
+  }
   return std::nullopt;
 }
 

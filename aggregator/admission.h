@@ -15,6 +15,7 @@ namespace weft {
 struct JoinTerms {
   const BaseDescription& base;
   std::string method;
+  int64_t rank = 0;            // that everybody must train; 0: ranks may differ
   bool mixed_methods = false;  // may another method do?
   std::string codec;
 };

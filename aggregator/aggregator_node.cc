@@ -194,6 +194,9 @@ std::optional<Refusal> AggregatorNode::Impl::MayJoin(const ClientId& from,
   return CheckHello(from, hello,
                     JoinTerms{.base = office.options.base,
                               .method = office.options.settings.adapter.method,
+                              .rank = office.options.mixed_ranks
+                                          ? 0
+                                          : office.options.settings.adapter.rank,
                               .mixed_methods = office.options.mixed_methods,
                               .codec = office.options.settings.codec});
 }

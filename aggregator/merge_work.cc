@@ -105,6 +105,24 @@ Result<std::optional<AdapterState>> BaseChangeOf(const InitJob& job, const Weigh
   return std::optional<AdapterState>(LoraFromFactors(ForMethod(job.adapter, "lora"), change));
 }
 
+// What the method does not train must come back as it was sent: a merge relies on it (NOLA's frozen
+// side).
+Status CheckConstants(const AdapterState& update, const AdapterState& sent) {
+  WEFT_TRY_ASSIGN(const Adapter* method, FindAdapter(update.spec.method));
+  const std::vector<std::string> trainable = method->Trainable(update.spec);
+  for (size_t i = 0; i < update.sites.size(); ++i) {
+    for (size_t t = 0; t < update.sites[i].tensors.size(); ++t) {
+      const NamedTensor& tensor = update.sites[i].tensors[t];
+      const bool trained =
+          std::find(trainable.begin(), trainable.end(), tensor.name) != trainable.end();
+      if (trained || at::equal(tensor.value, sent.sites[i].tensors[t].value)) continue;
+      return InvalidArgument(Str("site ", update.sites[i].site.path, ": ", tensor.name,
+                                 " is not trained in this round, and is not what was sent"));
+    }
+  }
+  return OkStatus();
+}
+
 // A folder under another name first: a reader never meets half an adapter.
 Status WriteFolder(const AdapterState& adapter, const ExportJob& job) {
   const fs::path folder(job.folder);
@@ -198,9 +216,14 @@ Result<AdmitJob::Output> RunAdmit(const AdmitJob& job, JobControl&) {
         CheckUpdate(job.client, job.header, job.sites, payload, dense);
     if (!block.ok()) return refused(block.status());
     WEFT_TRY_ASSIGN(const AdapterState update, ViewUpdate(*block));
-    WEFT_TRY_ASSIGN(output.update_norm, UpdateNorm(update, sent));
     const std::string whose =
         Str("[admission] client ", job.client.client, " round ", job.header.round);
+    if (sent) {
+      if (Status status = CheckConstants(update, *sent); !status.ok()) {
+        return refused(status.Within(whose));
+      }
+    }
+    WEFT_TRY_ASSIGN(output.update_norm, UpdateNorm(update, sent));
     if (!std::isfinite(output.update_norm)) {
       return refused(InvalidArgument(whose +
                                      ": its update's values are so large that their norm is "

@@ -5,6 +5,7 @@
 
 #include "aggregator/cohort.h"
 #include "aggregator/jobs.h"
+#include "aggregator/strategies/strategy.h"
 #include "common/adapters/adapter.h"
 #include "common/adapters/match.h"
 #include "common/adapters/method_spec.h"
@@ -109,6 +110,11 @@ Status RunCourse::CheckLaplace() const {
     return InvalidArgument(
         "[laplace] fit: a posterior is over an adapter that classifies; set adapter.labels");
   }
+  WEFT_TRY_ASSIGN(const Strategy* strategy, FindStrategy(office_.options.settings.strategy.name));
+  if (strategy->traits().own_coordinates) {
+    return InvalidArgument(Str("[laplace] fit: a posterior is over LoRA's matrices, which strategy ",
+                               strategy->name(), " does not publish; use exact-svd or flora"));
+  }
   if (FindOption(office_.global, kBaseChangeOption) != nullptr) {
     return InvalidArgument(
         "[laplace] fit: a method of the run takes something out of the base model (kasa), which a "
@@ -137,7 +143,9 @@ Status RunCourse::Start(RunPosition position) {
     office_.global = at_.started->adapter;
   } else {
     WEFT_TRY(CheckNothingWasLost());
-    if (const int64_t rank = GlobalRankFromSettings(settings); rank > 0) SetGlobalRank(rank);
+    const int64_t rank = office_.options.mixed_ranks ? GlobalRankFromSettings(settings)
+                                                     : settings.adapter.rank;
+    if (rank > 0) SetGlobalRank(rank);
   }
   for (const ClientSettings& client : settings.clients) {
     office_.members.Expect(ClientId{client.name});

@@ -91,6 +91,15 @@ Result<LowRank> SpooledUpdates::Factors(size_t client, size_t site) const {
   return LowerSite(section.spec, state);
 }
 
+Result<AdapterState> SpooledUpdates::State(size_t client) const {
+  const ReceivedUpdate& update = updates_[client];
+  WEFT_TRY_ASSIGN(const Codec* codec, FindCodec(blocks_[client].codec));
+  if (!update.read) return ViewAdapter(blocks_[client].sections[0], *codec);
+  WEFT_TRY_ASSIGN(const Blob payload, update.read(0, update.header.payload_bytes));
+  WEFT_TRY_ASSIGN(const TensorBlock block, DecodeTensorBlock(payload));
+  return ViewAdapter(block.sections[0], *codec);
+}
+
 Result<std::vector<NamedTensor>> SpooledUpdates::Dense(size_t client) const {
   const TensorBlock& block = blocks_[client];
   WEFT_TRY_ASSIGN(const Codec* codec, FindCodec(block.codec));

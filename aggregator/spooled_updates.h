@@ -43,6 +43,7 @@ class SpooledUpdates final : public UpdateSource {
     return updates_[client].update_norm;
   }
   [[nodiscard]] Result<LowRank> Factors(size_t client, size_t site) const override;
+  [[nodiscard]] Result<AdapterState> State(size_t client) const override;
   [[nodiscard]] Result<std::vector<NamedTensor>> Dense(size_t client) const override;
 
  private:

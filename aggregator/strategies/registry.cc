@@ -8,7 +8,8 @@
 namespace weft {
 
 std::span<const Strategy* const> StrategyRegistry() {
-  static const std::array strategies = {&ExactSvdStrategy(), &FedAvgStrategy(), &FloraStrategy()};
+  static const std::array strategies = {&ExactSvdStrategy(), &FedAvgStrategy(), &FloraStrategy(),
+                                        &NativeStrategy()};
   return strategies;
 }
 
@@ -23,6 +24,10 @@ Result<const Strategy*> FindStrategy(std::string_view name) {
 
 Result<std::vector<int64_t>> Strategy::RankPlan(const MergeInput&) const {
   return std::vector<int64_t>();
+}
+
+Result<Adapter::Merged> Strategy::MergeWhole(const MergeInput&) const {
+  return Internal(Str("[", name(), "] merges site by site"));
 }
 
 Status CheckStrategySettings(const StrategySettings& settings, const LocalTraining& training) {

@@ -153,7 +153,7 @@ Result<SiteOutcome> MergeOneSite(const Strategy& strategy, const MergeInput& rou
                                  StackMemory& memory) {
   WEFT_TRY_ASSIGN(SiteStack stack, round.updates.StackIn(memory, site));
   const SiteUpdates updates(round.updates, site, std::move(stack));
-  const MergeInput input{round.settings, round.global, updates};
+  const MergeInput input{round.settings, round.global, updates, round.whole};
   const SiteState& old = input.global.adapter.sites[site];
   WEFT_TRY_ASSIGN(const SiteMerge merge, strategy.MergeSite(input, rank_plan, site));
   SiteOutcome outcome;
@@ -306,12 +306,53 @@ Certificate Certify(const std::vector<SiteOutcome>& outcomes, const MergeInput& 
   return certificate;
 }
 
+// The global adapter as plain factors, for the certificate of a rule that keeps another form.
+Result<GlobalState> Lowered(const GlobalState& global) {
+  WEFT_TRY_ASSIGN(const LowRankAdapter factors, Lower(global.adapter));
+  GlobalState lowered = global;
+  lowered.adapter.sites.clear();
+  for (const LowRankSite& site : factors) {
+    lowered.adapter.sites.push_back(
+        {site.site, {{"A", site.factors.A_RI}, {"B", site.factors.B_OR}}});
+  }
+  lowered.adapter.spec = UnitSpec(global.init, lowered.adapter.sites);
+  return lowered;
+}
+
+Status CheckAllFinite(const AdapterState& state) {
+  for (const SiteState& site : state.sites) {
+    for (const NamedTensor& tensor : site.tensors) {
+      if (std::isfinite(tensor.value.sum(at::kDouble).item<double>())) continue;
+      return InvalidArgument(Str("[merge] site ", site.site.path, ": the merged ", tensor.name,
+                                 " has values that are not finite in float32"));
+    }
+  }
+  return OkStatus();
+}
+
+// Merges in the method's own coordinates, and certifies that in lowered form.
+Result<MergedRound> MergeOwn(const Strategy& strategy, const MergeInput& input,
+                             JobControl& control) {
+  WEFT_TRY_ASSIGN(const Adapter::Merged whole, strategy.MergeWhole(input));
+  WEFT_TRY(CheckAllFinite(whole.state));
+  WEFT_TRY_ASSIGN(const GlobalState lowered, Lowered(input.global));
+  const MergeInput by_site{input.settings, lowered, input.updates, &whole};
+  WEFT_TRY_ASSIGN(const std::vector<SiteOutcome> outcomes, MergeSites(strategy, by_site, control));
+  MergedRound merged;
+  merged.certificate = Certify(outcomes, input);
+  merged.global = input.global;
+  merged.global.adapter = whole.state;
+  WEFT_TRY_ASSIGN(merged.global.adapter.dense, MergeDense(input));
+  return merged;
+}
+
 }  // namespace
 
 Result<MergedRound> MergeRound(const Strategy& strategy, const MergeInput& input,
                                JobControl& control) {
   if (input.updates.size() == 0) return FailedPrecondition("[merge] a round without updates");
   return Guarded(Str("[", strategy.name(), "]"), [&]() -> Result<MergedRound> {
+    if (strategy.traits().own_coordinates) return MergeOwn(strategy, input, control);
     WEFT_TRY_ASSIGN(std::vector<SiteOutcome> outcomes, MergeSites(strategy, input, control));
     MergedRound merged;
     merged.certificate = Certify(outcomes, input);
@@ -358,11 +399,12 @@ Result<double> UpdateNorm(const AdapterState& update, const std::optional<Adapte
           Str("[update-norm] got ", update.sites.size(), " sites, sent were ", sent->sites.size()));
     }
     WEFT_TRY_ASSIGN(const Adapter* method, FindAdapter(update.spec.method));
+    const std::vector<LowRank> after = method->EffectiveAll(update, nullptr);
+    const std::vector<LowRank> before =
+        sent ? method->EffectiveAll(*sent, nullptr) : std::vector<LowRank>();
     double square = 0;
-    for (size_t i = 0; i < update.sites.size(); ++i) {
-      LowRank change = method->Effective(update, i);
-      if (sent) change = Difference(change, method->Effective(*sent, i));
-      square += GramSquare(change);
+    for (size_t i = 0; i < after.size(); ++i) {
+      square += GramSquare(sent ? Difference(after[i], before[i]) : after[i]);
     }
     return std::sqrt(square);
   });

@@ -8,5 +8,6 @@ namespace weft {
 [[nodiscard]] const Strategy& FedAvgStrategy();
 [[nodiscard]] const Strategy& FloraStrategy();
 [[nodiscard]] const Strategy& ExactSvdStrategy();
+[[nodiscard]] const Strategy& NativeStrategy();
 
 }  // namespace weft

@@ -26,6 +26,10 @@ LowRank SiteStack::Of(size_t client) const {
   return {factors.A_RI.narrow(0, begin, rank), factors.B_OR.narrow(1, begin, rank)};
 }
 
+Result<AdapterState> UpdateSource::State(size_t) const {
+  return Internal("[merge] these updates are in lowered form only");
+}
+
 Result<std::vector<NamedTensor>> UpdateSource::Dense(size_t) const {
   return std::vector<NamedTensor>();
 }

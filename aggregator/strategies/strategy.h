@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "aggregator/algebra.h"
+#include "common/adapters/adapter.h"
 #include "common/codec/adapter_block.h"
 #include "common/config/settings.h"
 #include "common/plan/round_plan.h"
@@ -25,11 +26,13 @@ struct StrategyTraits {
   bool mixed_ranks = false;       // clients of different ranks in one round
   bool mixed_methods = false;     // works on lowered factors, whatever method made them
   bool gauge_free = false;        // depends on products B·A only
+  // Merges whole adapters of one method in that method's coordinates, and publishes such a one.
+  bool own_coordinates = false;
 };
 
 /// The global adapter between rounds. Its own spec makes every scaling 1, so it is a plain LoRA
-/// adapter to everyone who reads it; `init` is the spec the run began with, whose ranks bound the
-/// global ranks.
+/// adapter to everyone who reads it (a rule with own_coordinates keeps one of the run's method);
+/// `init` is the spec the run began with, whose ranks bound the global ranks.
 struct GlobalState {
   std::string strategy;
   AdapterSpec init;
@@ -68,6 +71,8 @@ class UpdateSource {
   /// Float64 factors at scale 1 of one site. Thread-safe.
   [[nodiscard]] virtual Result<LowRank> Factors(size_t client, size_t site) const = 0;
   [[nodiscard]] virtual Result<SiteStack> Stack(size_t site) const;
+  /// The client's whole adapter, for rules with own_coordinates. kInternal unless overridden.
+  [[nodiscard]] virtual Result<AdapterState> State(size_t client) const;
   /// The client's whole modules, of the global adapter's names and shapes. None unless overridden.
   [[nodiscard]] virtual Result<std::vector<NamedTensor>> Dense(size_t client) const;
   /// The stack lies in `memory`.
@@ -76,8 +81,9 @@ class UpdateSource {
 
 struct MergeInput {
   const StrategySettings& settings;
-  const GlobalState& global;
+  const GlobalState& global;  // for MergeSite of a rule with own_coordinates: in lowered form
   const UpdateSource& updates;
+  const Adapter::Merged* whole = nullptr;  // for MergeSite of such a rule: what MergeWhole gave
 };
 
 /// One site merged, in float64, with what is needed to certify it.
@@ -123,6 +129,9 @@ class Strategy {
   /// Looked at once before the sites: the largest rank each site may have afterwards, where the
   /// rule decides that over all sites together. Empty: it does not.
   [[nodiscard]] virtual Result<std::vector<int64_t>> RankPlan(const MergeInput& input) const;
+
+  /// Of a rule with own_coordinates: the round's updates as one adapter of their method.
+  [[nodiscard]] virtual Result<Adapter::Merged> MergeWhole(const MergeInput& input) const;
 
   /// Merges one site; any thread.
   [[nodiscard]] virtual Result<SiteMerge> MergeSite(const MergeInput& input,

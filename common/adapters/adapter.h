@@ -115,6 +115,21 @@ class Adapter {
   [[nodiscard]] virtual Result<AdapterState> Project(const AdapterSpec& spec,
                                                      const LowRankAdapter& factors) const;
 
+  /// Ok if Merge can merge what clients of that spec train; else kInvalidArgument saying why, or
+  /// what to set. Refused unless overridden.
+  [[nodiscard]] virtual Status CheckMerges(const AdapterSpec& spec) const;
+
+  /// Σ p_c·ΔW_c in the method's own coordinates, so that clients go on from it and it costs the
+  /// wire no more than an update: `before_cutting` is the sum as the method can represent it,
+  /// `state` that sum as an adapter of the spec. States of one layout, weights adding up to 1;
+  /// kFailedPrecondition where they have no such sum.
+  struct Merged {
+    AdapterState state;
+    LowRankAdapter before_cutting;
+  };
+  [[nodiscard]] virtual Result<Merged> Merge(std::span<const AdapterUpdate> updates,
+                                             const AdapterSpec& spec, uint64_t seed) const;
+
   /// What training minimises beside the loss (KaSA's regularisers): a differentiable scalar, added
   /// once for each optimiser step. Undefined: nothing.
   [[nodiscard]] virtual at::Tensor Penalty(const AdapterState& state) const;

@@ -57,6 +57,12 @@ struct LowRankSite {
 };
 using LowRankAdapter = std::vector<LowRankSite>;
 
+/// One client's adapter and its weight p.
+struct AdapterUpdate {
+  const AdapterState* state = nullptr;
+  double weight = 1;
+};
+
 /// Deep copies on the given device and dtype; leaves the spec as it is.
 [[nodiscard]] AdapterState CloneTo(const AdapterState& state, at::Device device,
                                    at::ScalarType dtype);

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "common/adapters/factor_init.h"
+#include "common/adapters/kasa_merge.h"
 #include "common/adapters/method_spec.h"
 #include "common/adapters/singular_form.h"
 #include "common/base/check.h"
@@ -145,6 +146,33 @@ class Kasa final : public Adapter {
       state.sites.push_back(std::move(projected));
     }
     return state;
+  }
+
+  Status CheckMerges(const AdapterSpec& spec) const override { return CheckSpec(spec); }
+
+  // Stacked with the weights in σ, then its best approximation of the spec's rank.
+  Result<Merged> Merge(std::span<const AdapterUpdate> updates, const AdapterSpec& spec,
+                       uint64_t) const override {
+    const at::NoGradGuard no_grad;
+    WEFT_CHECK(!updates.empty(), "a merge of no updates");
+    Merged merged;
+    LowRankAdapter cut;
+    for (size_t i = 0; i < updates[0].state->sites.size(); ++i) {
+      const LinearSite& site = updates[0].state->sites[i].site;
+      std::vector<KasaUpdate> own;
+      for (const AdapterUpdate& update : updates) {
+        const SiteState& theirs = update.state->sites[i];
+        own.push_back({{theirs.Get("A").to(at::kDouble), theirs.Get("B").to(at::kDouble),
+                        theirs.Get("sigma").to(at::kDouble)},
+                       ScalingFor(update.state->spec, site.path),
+                       update.weight});
+      }
+      const KasaFactors stack = StackKasa(own);
+      merged.before_cutting.push_back({site, LowerKasa(stack)});
+      cut.push_back({site, LowerKasa(OrthonormalKasa(stack, SiteRank(spec, site)))});
+    }
+    WEFT_TRY_ASSIGN(merged.state, Project(spec, cut));
+    return merged;
   }
 
   at::Tensor Penalty(const AdapterState& state) const override {

@@ -9,6 +9,7 @@
 
 #include "common/adapters/factor_init.h"
 #include "common/adapters/method_spec.h"
+#include "common/adapters/msplora_merge.h"
 #include "common/adapters/msplora_stages.h"
 #include "common/base/check.h"
 #include "common/base/limits.h"
@@ -255,6 +256,17 @@ class MspLora final : public Adapter {
     int64_t total = 0;
     for (const int64_t rank : ranks) total += rank;
     return total;
+  }
+
+  Status CheckMerges(const AdapterSpec& spec) const override { return CheckSpec(spec); }
+
+  // Tier by tier, so that what layers share stays shared.
+  Result<Merged> Merge(std::span<const AdapterUpdate> updates, const AdapterSpec& spec,
+                       uint64_t seed) const override {
+    WEFT_TRY_ASSIGN(const MspMerge merge, MergeMsp(updates));
+    Merged merged{{}, LowerMsp(merge)};
+    WEFT_TRY_ASSIGN(merged.state, MspStateOf(spec, merge, seed));
+    return merged;
   }
 
   std::unique_ptr<StepRule> NewStepRule(const AdapterState& state,

@@ -34,9 +34,9 @@ std::pair<size_t, std::string> TierOrder(const std::string& tier) {
   return {tier.size(), tier};
 }
 
-std::vector<std::string> TiersOf(std::span<const MspUpdate> updates) {
+std::vector<std::string> TiersOf(std::span<const AdapterUpdate> updates) {
   std::set<std::pair<std::pair<size_t, std::string>, std::string>> found;
-  for (const MspUpdate& update : updates) {
+  for (const AdapterUpdate& update : updates) {
     for (const SiteState& site : update.state->sites) {
       for (const NamedTensor& tensor : site.tensors) {
         const std::string tier = TierOf(tensor.name);
@@ -49,7 +49,7 @@ std::vector<std::string> TiersOf(std::span<const MspUpdate> updates) {
   return tiers;
 }
 
-Status CheckUpdates(std::span<const MspUpdate> updates) {
+Status CheckUpdates(std::span<const AdapterUpdate> updates) {
   if (updates.empty()) return InvalidArgument("[msplora] a merge of no client");
   const std::vector<SiteState>& wanted = updates[0].state->sites;
   for (size_t c = 0; c < updates.size(); ++c) {
@@ -76,14 +76,14 @@ Status CheckUpdates(std::span<const MspUpdate> updates) {
 
 // Sites that share the tier's pair with every client: the common refinement of the clients'
 // partitions. Sites that no client gives the tier are in no cell.
-std::vector<std::vector<size_t>> Refinement(std::span<const MspUpdate> updates,
+std::vector<std::vector<size_t>> Refinement(std::span<const AdapterUpdate> updates,
                                             const std::string& tier) {
   std::vector<std::vector<size_t>> cells;
   std::map<std::vector<const c10::TensorImpl*>, size_t> known;  // looked up only
   for (size_t i = 0; i < updates[0].state->sites.size(); ++i) {
     std::vector<const c10::TensorImpl*> pairs;
     bool any = false;
-    for (const MspUpdate& update : updates) {
+    for (const AdapterUpdate& update : updates) {
       const at::Tensor* const A_RI = Find(update.state->sites[i], tier + ".A");
       pairs.push_back(A_RI == nullptr ? nullptr : A_RI->unsafeGetTensorImpl());
       any = any || A_RI != nullptr;
@@ -129,10 +129,10 @@ LowRank Combined(const std::vector<Part>& parts) {
   return {at::cat(A, 0), at::cat(B, 1)};
 }
 
-MspCell MergeCell(std::span<const MspUpdate> updates, const std::string& tier,
+MspCell MergeCell(std::span<const AdapterUpdate> updates, const std::string& tier,
                   std::vector<size_t> sites) {
   std::vector<Part> parts;
-  for (const MspUpdate& update : updates) {
+  for (const AdapterUpdate& update : updates) {
     const SiteState& site = update.state->sites[sites[0]];
     const at::Tensor* const A_RI = Find(site, tier + ".A");
     if (A_RI == nullptr) continue;
@@ -213,7 +213,7 @@ AdapterSpec WholeSpec(AdapterSpec spec) {
 
 }  // namespace
 
-Result<MspMerge> MergeMsp(std::span<const MspUpdate> updates) {
+Result<MspMerge> MergeMsp(std::span<const AdapterUpdate> updates) {
   const at::NoGradGuard no_grad;
   WEFT_TRY(CheckUpdates(updates));
   MspMerge merge;

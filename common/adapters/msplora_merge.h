@@ -13,12 +13,6 @@
 
 namespace weft {
 
-/// One client's adapter and its weight p.
-struct MspUpdate {
-  const AdapterState* state = nullptr;
-  double weight = 1;
-};
-
 /// One pair and the sites that use it.
 struct MspCell {
   std::string tier;           // "global", "mid", …
@@ -37,7 +31,7 @@ struct MspMerge {
 /// the same A (frozen, say), or the same B, the other factor is averaged instead and the rank does
 /// not grow; that is exact, too. A client without the tier adds nothing to it. kInvalidArgument for
 /// no client, states of another method, or sites that differ, naming the client by its number.
-[[nodiscard]] Result<MspMerge> MergeMsp(std::span<const MspUpdate> updates);
+[[nodiscard]] Result<MspMerge> MergeMsp(std::span<const AdapterUpdate> updates);
 
 /// Every cell cut to `rank`, its best approximation of that rank, with factors of equal weight. The
 /// sites of a cell go on sharing it.

@@ -1,5 +1,6 @@
 #include "common/adapters/nola.h"
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 
@@ -23,6 +24,7 @@ struct NolaOptions {
   int64_t k = kBasesStandard;
   bool shared = true;
   std::string train = "both";
+  bool alternate = false;
   uint64_t seed = 0;
 };
 
@@ -32,6 +34,8 @@ Result<NolaOptions> ReadOptions(const AdapterSpec& spec) {
   WEFT_TRY_ASSIGN(const std::string basis, WordOption(spec, "basis", {"shared", "site"}));
   options.shared = basis == "shared";
   WEFT_TRY_ASSIGN(options.train, WordOption(spec, "train", {"both", "alpha", "beta"}));
+  WEFT_TRY_ASSIGN(const std::string rounds, WordOption(spec, "rounds", {"restart", "alternate"}));
+  options.alternate = rounds == "alternate";
   WEFT_TRY_ASSIGN(const int64_t seed, IntegerOption(spec, "seed", 0, 0, kSeedMax));
   options.seed = static_cast<uint64_t>(seed);
   WEFT_TRY(WordOption(spec, "generator", {kNolaGenerator}).status());
@@ -92,15 +96,18 @@ class Nola final : public Adapter {
   std::string_view name() const override { return "nola"; }
 
   Status CheckSpec(const AdapterSpec& spec) const override {
-    WEFT_TRY(CheckMethodSpec(spec, {"k", "basis", "train", "seed", "generator"}));
+    WEFT_TRY(CheckMethodSpec(spec, {"k", "basis", "train", "rounds", "seed", "generator"}));
     return ReadOptions(spec).status();
   }
 
-  // Fresh bases in every round: the sum of the rounds leaves the span of 2k directions.
+  // Fresh bases in every round: the sum of the rounds leaves the span of 2k directions. Or the same
+  // bases in all, and one side at a time: B first, for while B = 0 the other learns nothing.
   AdapterSpec ForRound(const AdapterSpec& spec, uint64_t seed, uint64_t round) const override {
     AdapterSpec own = spec;
-    const uint64_t key =
-        RandomStream::Derive(seed, {"nola-round", std::to_string(round)}).key() % (1ULL << 53);
+    const bool alternate = OptionsOf(spec).alternate;
+    const std::string bases = alternate ? "all" : std::to_string(round);
+    const uint64_t key = RandomStream::Derive(seed, {"nola-round", bases}).key() % (1ULL << 53);
+    if (alternate) SetOption(own, "train", round % 2 == 1 ? "beta" : "alpha");
     SetOption(own, "seed", std::to_string(key));
     SetOption(own, "generator", std::string(kNolaGenerator));
     return own;
@@ -149,6 +156,40 @@ class Nola final : public Adapter {
     return prepared;
   }
 
+  Status CheckMerges(const AdapterSpec& spec) const override {
+    WEFT_TRY_ASSIGN(const NolaOptions options, ReadOptions(spec));
+    if (options.alternate || options.train != "both") return OkStatus();
+    return InvalidArgument(
+        "[nola] both sides' coefficients have no mean, and every round has its own bases; set "
+        "option nola.rounds to \"alternate\"");
+  }
+
+  // Where the clients share one side, as they do while it is frozen, the mean of the other is
+  // exact.
+  Result<Merged> Merge(std::span<const AdapterUpdate> updates, const AdapterSpec& spec,
+                       uint64_t) const override {
+    const at::NoGradGuard no_grad;
+    WEFT_CHECK(!updates.empty(), "a merge of no updates");
+    AdapterState exact;
+    exact.spec = spec;
+    for (size_t i = 0; i < updates[0].state->sites.size(); ++i) {
+      const LinearSite& site = updates[0].state->sites[i].site;
+      if (!AllEqual(updates, i, "alpha") && !AllEqual(updates, i, "beta")) {
+        return FailedPrecondition(
+            Str("[nola] site ", site.path,
+                ": both sides' coefficients differ between clients, so that they have no mean"));
+      }
+      exact.sites.push_back(
+          {site, {{"alpha", Mean(updates, i, "alpha")}, {"beta", Mean(updates, i, "beta")}}});
+    }
+    Merged merged{CloneTo(exact, at::kCPU, at::kFloat), {}};
+    const std::vector<LowRank> factors = EffectiveAll(exact, nullptr);
+    for (size_t i = 0; i < factors.size(); ++i) {
+      merged.before_cutting.push_back({exact.sites[i].site, factors[i]});
+    }
+    return merged;
+  }
+
   LowRank Effective(const AdapterState& state, size_t site_index) const override {
     const NolaOptions options = OptionsOf(state.spec);
     const SiteState& site = state.sites.at(site_index);
@@ -191,6 +232,24 @@ class Nola final : public Adapter {
   }
 
  private:
+  static bool AllEqual(std::span<const AdapterUpdate> updates, size_t site, const char* side) {
+    const at::Tensor& first = updates[0].state->sites[site].Get(side);
+    return std::all_of(updates.begin(), updates.end(), [&](const AdapterUpdate& update) {
+      return at::equal(update.state->sites[site].Get(side), first);
+    });
+  }
+
+  // In float64; of equal ones that one itself.
+  static at::Tensor Mean(std::span<const AdapterUpdate> updates, size_t site, const char* side) {
+    const at::Tensor first = updates[0].state->sites[site].Get(side).to(at::kDouble);
+    if (AllEqual(updates, site, side)) return first;
+    at::Tensor mean = at::zeros_like(first);
+    for (const AdapterUpdate& update : updates) {
+      mean.add_(update.state->sites[site].Get(side).to(at::kDouble), update.weight);
+    }
+    return mean;
+  }
+
   static void ShareBases(const NolaOptions& options, const AdapterState& state, at::Device device,
                          NolaPrepared& prepared) {
     std::map<std::pair<uint64_t, bool>, size_t> known;  // (key, is A) → group

@@ -38,6 +38,17 @@ Result<AdapterState> Adapter::Project(const AdapterSpec&, const LowRankAdapter&)
       Str("[adapter] method ", name(), " has no parameters for arbitrary factors"));
 }
 
+Status Adapter::CheckMerges(const AdapterSpec&) const {
+  return InvalidArgument(Str("[adapter] method ", name(),
+                             " has no merge in its own coordinates; use exact-svd or flora"));
+}
+
+Result<Adapter::Merged> Adapter::Merge(std::span<const AdapterUpdate>, const AdapterSpec& spec,
+                                       uint64_t) const {
+  WEFT_TRY(CheckMerges(spec));
+  return Internal(Str("[adapter] method ", name(), " does not merge"));
+}
+
 at::Tensor Adapter::Penalty(const AdapterState&) const { return {}; }
 
 Result<std::optional<LowRankAdapter>> Adapter::BaseChange(const AdapterSpec&,

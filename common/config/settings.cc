@@ -207,7 +207,7 @@ void BindTraining(std::vector<Binding>& t, Settings& s) {
 
 void BindStrategy(std::vector<Binding>& t, Settings& s) {
   t.push_back({"strategy", "name", &s.strategy.name,
-               "How updates are merged: `exact-svd`, `flora` or `fedavg`.", kAny});
+               "How updates are merged: `exact-svd`, `flora`, `fedavg` or `native`.", kAny});
   t.push_back({"strategy", "global-rank", &s.strategy.global_rank,
                "exact-svd: rank kept; 0: the largest of any client.",
                Between(0, limits::kRankMax)});

@@ -95,7 +95,9 @@ class StrategyTest : public ::testing::TestWithParam<std::string> {
 
 std::vector<std::string> Names() {
   std::vector<std::string> names;
-  for (const Strategy* strategy : StrategyRegistry()) names.emplace_back(strategy->name());
+  for (const Strategy* strategy : testing::ProductStrategies()) {
+    names.emplace_back(strategy->name());
+  }
   return names;
 }
 

@@ -64,6 +64,18 @@ INSTANTIATE_TEST_SUITE_P(Methods, MethodWorldsTest,
                          ::testing::Values("nola", "msplora", "roselora", "kasa"),
                          [](const auto& test) { return std::string(test.param); });
 
+TEST(NativeWorldsTest, ArriveAtTheSameBitsInTheMethodsOwnCoordinates) {
+  Settings settings = QuickSettings();
+  settings.strategy.name = "native";
+  settings.adapter.method = "msplora";
+  settings.adapter.rank = 8;
+  settings.adapter.alpha = 16;
+  for (ClientSettings& client : settings.clients) client.rank = "8";
+  Federation federation(settings);
+  ExpectSameBitsInAllWorlds(federation);
+  EXPECT_TRUE(federation.Verified());
+}
+
 TEST(MixedMethodsWorldsTest, ArriveAtTheSameBitsWithAMethodForEachSite) {
   Settings settings = QuickSettings();
   settings.adapter.options = {{"nola.k", "24"}};

@@ -70,6 +70,36 @@ TEST_F(MethodsTest, EveryMethodAloneLearnsUnderBothRules) {
   }
 }
 
+TEST_F(MethodsTest, InTheirOwnCoordinatesMethodsGoOnFromTheMergeAndLearn) {
+  for (const char* name : {"msplora", "kasa", "nola"}) {
+    Settings settings = Usual("native");
+    settings.adapter.method = name;
+    if (settings.adapter.method == "nola") {
+      settings.adapter.options = {{"nola.k", "32"}, {"nola.rounds", "alternate"}};
+      settings.train.lr = 0.02;
+    }
+    settings.sim.ranks = {4};
+    settings.train.local_steps = 6;
+    settings.run.num_server_rounds = 4;
+    const Result<SimulationReport> report = Run(settings);
+    ASSERT_TRUE(report.ok()) << name << report.status();
+    ExpectExact(*report, "native");
+    EXPECT_LT(report->eval_loss.back(), report->eval_loss.front()) << name;
+    settings.sim.workers = 3;
+    EXPECT_EQ(Hashes(settings), report->adapter_sha256) << name;
+  }
+}
+
+TEST_F(MethodsTest, ASiteOfALowerRankIsRefusedWhereTheRuleMergesOneRankOnly) {
+  Settings settings = Usual("native");
+  settings.adapter.method = "msplora";
+  settings.sim.ranks = {4, 2, 4};
+  settings.cohort.join_deadline_s = 5;
+  const Result<SimulationReport> report = Run(settings);
+  ASSERT_FALSE(report.ok());
+  EXPECT_EQ(report.status().code(), Code::kDeadlineExceeded) << report.status();
+}
+
 TEST_F(MethodsTest, WhatAMethodTakesOutOfTheBaseIsTheSameInEveryRound) {
   Settings settings = Usual("exact-svd");
   settings.adapter.method = "kasa";

@@ -52,6 +52,16 @@ inline at::Tensor RandomMatrix(int64_t rows, int64_t columns, std::string_view l
   return matrix;
 }
 
+/// Every rule that merges products site by site; those that merge whole adapters of a method know
+/// nothing of LoRA's (own_coordinates_test.cc).
+inline std::vector<const Strategy*> ProductStrategies() {
+  std::vector<const Strategy*> found;
+  for (const Strategy* strategy : StrategyRegistry()) {
+    if (!strategy->traits().own_coordinates) found.push_back(strategy);
+  }
+  return found;
+}
+
 inline AdapterSpec LoraSpec(int64_t rank, double alpha) {
   AdapterSpec spec;
   spec.rank = rank;

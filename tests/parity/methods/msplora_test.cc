@@ -297,7 +297,7 @@ TEST(FederationParity, MsploraTiersMergeExactlyOverRanksAndGroupings) {
     for (const int64_t g : groups) of.push_back(MidGroup(g, l, wanted_LOI.size(0)));
     mid_cells.insert(std::move(of));
   }
-  std::vector<MspUpdate> updates;
+  std::vector<AdapterUpdate> updates;
   for (size_t c = 0; c < p.size(); ++c) updates.push_back({&states[c], p[c]});
   const Result<MspMerge> merge = MergeMsp(updates);
   ASSERT_TRUE(merge.ok()) << merge.status();

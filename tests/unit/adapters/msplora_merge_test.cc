@@ -40,9 +40,9 @@ at::Tensor Delta(const LowRank& factors) {
 }
 
 // Σ p·ΔW of one site, by the clients' own factors in float64.
-at::Tensor Mean(std::span<const MspUpdate> updates, size_t site) {
+at::Tensor Mean(std::span<const AdapterUpdate> updates, size_t site) {
   at::Tensor mean;
-  for (const MspUpdate& update : updates) {
+  for (const AdapterUpdate& update : updates) {
     const AdapterState state = CloneTo(*update.state, at::kCPU, at::kDouble);
     const at::Tensor own = Delta(MspLoraAdapter()->Effective(state, site)) * update.weight;
     mean = mean.defined() ? mean + own : own;
@@ -50,7 +50,7 @@ at::Tensor Mean(std::span<const MspUpdate> updates, size_t site) {
   return mean;
 }
 
-void ExpectMean(std::span<const MspUpdate> updates, const MspMerge& merge) {
+void ExpectMean(std::span<const AdapterUpdate> updates, const MspMerge& merge) {
   const LowRankAdapter lowered = LowerMsp(merge);
   for (size_t i = 0; i < lowered.size(); ++i) {
     EXPECT_TRUE(at::allclose(Delta(lowered[i].factors), Mean(updates, i), 1e-11, 1e-12)) << i;
@@ -69,7 +69,7 @@ TEST(MspMergeTest, RanksAlphasGroupingsAndMissingTiersMergeExactly) {
   const AdapterState a = Trained(Spec({{"msplora.groups", "3"}}), 1);
   const AdapterState b = Trained(Spec({{"msplora.ranks", "3,2,0"}, {"msplora.groups", "2"}}, 5), 2);
   const AdapterState c = Trained(Spec({{"msplora.ranks", "0,1,2"}, {"msplora.groups", "1"}}), 3);
-  const std::vector<MspUpdate> updates = {{&a, 0.5}, {&b, 0.3}, {&c, 0.2}};
+  const std::vector<AdapterUpdate> updates = {{&a, 0.5}, {&b, 0.3}, {&c, 0.2}};
   const Result<MspMerge> merge = MergeMsp(updates);
   ASSERT_TRUE(merge.ok()) << merge.status();
   ExpectMean(updates, *merge);
@@ -94,7 +94,7 @@ TEST(MspMergeTest, WhereOneSideIsFrozenTheOtherIsAveraged) {
       c.sites[i].Get(name) = a.sites[i].Get(name);
     }
   }
-  const std::vector<MspUpdate> updates = {{&a, 0.2}, {&b, 0.5}, {&c, 0.3}};
+  const std::vector<AdapterUpdate> updates = {{&a, 0.2}, {&b, 0.5}, {&c, 0.3}};
   const MspMerge merge = *MergeMsp(updates);
   ExpectMean(updates, merge);
   for (const MspCell& cell : merge.cells) {
@@ -107,7 +107,7 @@ TEST(MspMergeTest, WhereOneSideIsFrozenTheOtherIsAveraged) {
 TEST(MspMergeTest, RecompressionKeepsTheSharingAndIsTheBestOfItsRank) {
   const AdapterState a = Trained(Spec({}), 1);
   const AdapterState b = Trained(Spec({}), 2);
-  const std::vector<MspUpdate> updates = {{&a, 0.5}, {&b, 0.5}};
+  const std::vector<AdapterUpdate> updates = {{&a, 0.5}, {&b, 0.5}};
   const MspMerge merge = *MergeMsp(updates);
   ExpectMean(updates, RecompressMsp(merge, 9));  // no loss
   const MspMerge small = RecompressMsp(merge, 3);
@@ -124,7 +124,7 @@ TEST(MspMergeTest, RecompressionKeepsTheSharingAndIsTheBestOfItsRank) {
 TEST(MspMergeTest, AMergeOfOneGroupingIsAnAdapterAgain) {
   const AdapterState a = Trained(Spec({}), 1);
   const AdapterState b = Trained(Spec({}), 2);
-  const std::vector<MspUpdate> updates = {{&a, 0.5}, {&b, 0.5}};
+  const std::vector<AdapterUpdate> updates = {{&a, 0.5}, {&b, 0.5}};
   const MspMerge merge = *MergeMsp(updates);
   const AdapterSpec wide =
       Spec({{"msplora.ranks", "7,4,3"}}, 3);  // the last one beyond the merge's
@@ -148,7 +148,7 @@ TEST(MspMergeTest, AMergeOfOneGroupingIsAnAdapterAgain) {
 TEST(MspMergeTest, ASpecThatCannotSayTheMergeIsRefused) {
   const AdapterState thirds = Trained(Spec({{"msplora.groups", "3"}}), 1);
   const AdapterState halves = Trained(Spec({{"msplora.groups", "2"}}), 2);
-  const std::vector<MspUpdate> updates = {{&thirds, 0.5}, {&halves, 0.5}};
+  const std::vector<AdapterUpdate> updates = {{&thirds, 0.5}, {&halves, 0.5}};
   const MspMerge merge = *MergeMsp(updates);
   const Status groups = MspStateOf(Spec({{"msplora.groups", "3"}}), merge, 5).status();
   EXPECT_EQ(groups.code(), Code::kFailedPrecondition);
@@ -163,15 +163,15 @@ TEST(MspMergeTest, ClientsThatDoNotFitAreNamed) {
   const AdapterState a = Trained(Spec({}), 1);
   AdapterState other = a;
   other.sites[3].site.in = 10;
-  const Status site = MergeMsp(std::vector<MspUpdate>{{&a, 0.5}, {&other, 0.5}}).status();
+  const Status site = MergeMsp(std::vector<AdapterUpdate>{{&a, 0.5}, {&other, 0.5}}).status();
   EXPECT_EQ(site.code(), Code::kInvalidArgument);
   EXPECT_NE(site.message().find("client 1: site 3"), std::string::npos) << site;
   AdapterState lora = a;
   lora.spec.method = "lora";
-  EXPECT_FALSE(MergeMsp(std::vector<MspUpdate>{{&a, 0.5}, {&lora, 0.5}}).ok());
+  EXPECT_FALSE(MergeMsp(std::vector<AdapterUpdate>{{&a, 0.5}, {&lora, 0.5}}).ok());
   AdapterState shallow = a;
   shallow.sites.pop_back();
-  EXPECT_FALSE(MergeMsp(std::vector<MspUpdate>{{&a, 0.5}, {&shallow, 0.5}}).ok());
+  EXPECT_FALSE(MergeMsp(std::vector<AdapterUpdate>{{&a, 0.5}, {&shallow, 0.5}}).ok());
   EXPECT_FALSE(MergeMsp({}).ok());
 }
 

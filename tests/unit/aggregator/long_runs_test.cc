@@ -128,7 +128,7 @@ TEST(LongRunsTest, ExactSvdStaysExactBeforeTruncationAndItsErrorIsItsTail) {
 }
 
 TEST(LongRunsTest, EveryRuleIsTheSameBitsWithAndWithoutARestartInEveryRound) {
-  for (const Strategy* strategy : StrategyRegistry()) {
+  for (const Strategy* strategy : testing::ProductStrategies()) {
     const StrategySettings settings{.name = std::string(strategy->name())};
     GlobalState straight = Init(settings.name, 16);
     Blob saved = EncodeState(straight)->bytes;
@@ -144,7 +144,7 @@ TEST(LongRunsTest, EveryRuleIsTheSameBitsWithAndWithoutARestartInEveryRound) {
 
 TEST(LongRunsTest, AClientThatComesAndGoesDisturbsNoRule) {
   // Cohorts of one to three clients of changing ranks; the certificate holds in every round.
-  for (const Strategy* strategy : StrategyRegistry()) {
+  for (const Strategy* strategy : testing::ProductStrategies()) {
     const StrategySettings settings{.name = std::string(strategy->name())};
     GlobalState global = Init(settings.name, 16);
     RandomStream draw(9);

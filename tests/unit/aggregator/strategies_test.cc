@@ -264,7 +264,7 @@ TEST(FloraTest, BeyondItsByteBudgetItCutsTheSmallestSlotsAndTheCertificateSaysSo
 TEST(RoundMergeTest, ValuesThatOverflowFloat32AreRefusedAndNothingIsPublished) {
   std::vector<MemoryClient> clients = Clients(1);
   for (LowRank& factors : clients[0].factors) factors.B_OR = factors.B_OR * 1e39;
-  for (const Strategy* strategy : StrategyRegistry()) {
+  for (const Strategy* strategy : testing::ProductStrategies()) {
     JobControl control;
     const MemoryUpdates updates(clients);
     const StrategySettings settings{.name = std::string(strategy->name())};

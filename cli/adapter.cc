@@ -3,6 +3,7 @@
 
 #include "common/adapters/adapter.h"
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <iostream>
@@ -14,6 +15,7 @@
 #include "cli/out_folder.h"
 #include "cli/set_up.h"
 #include "cli/table.h"
+#include "client/training_state.h"
 #include "common/adapters/beside.h"
 #include "common/adapters/distance.h"
 #include "common/adapters/merge.h"
@@ -62,9 +64,17 @@ Result<LoadedAdapter> LoadPeft(const fs::path& folder) {
   return loaded;
 }
 
+// What a client keeps for itself lies in the local state of its newest round.
+Result<AdapterBundle> ReadBlock(const Blob& bytes) {
+  const Result<TrainingState> local = DecodeTrainingState(bytes);
+  if (!local.ok()) return DecodeBundle(bytes, at::kCPU);
+  if (local->kept) return AdapterBundle{local->kept};
+  return InvalidArgument("a client's local state, in which it keeps no adapter of its own");
+}
+
 Result<LoadedAdapter> LoadBlock(const fs::path& file) {
   WEFT_TRY_ASSIGN(const auto mapped, MappedFile::Open(file));
-  Result<AdapterBundle> bundle = DecodeBundle(MappedFile::AsBlob(mapped), at::kCPU);
+  Result<AdapterBundle> bundle = ReadBlock(MappedFile::AsBlob(mapped));
   if (!bundle.ok()) return bundle.status().Within(file.string());
   LoadedAdapter loaded;
   loaded.base_change = std::move(bundle->base_change);
@@ -147,27 +157,38 @@ Status Inspect(const std::string& path, bool as_json) {
   return OkStatus();
 }
 
+// In any order: a PEFT folder has its layers by name.
+Status CheckSameSites(const LowRankAdapter& a, const LowRankAdapter& b) {
+  const bool all = std::all_of(b.begin(), b.end(), [&](const LowRankSite& site) {
+    return std::any_of(a.begin(), a.end(),
+                       [&](const LowRankSite& other) { return other.site == site.site; });
+  });
+  if (all && a.size() == b.size()) return OkStatus();
+  return FailedPrecondition("[adapter] the two adapters sit on different layers");
+}
+
 // Several adapters that apply together are one with all their ranks side by side.
 Result<AdapterState> Joined(const LoadedAdapter& loaded) {
   if (loaded.frozen.empty()) return WithBaseChange(loaded.state, loaded.base_change);
   WEFT_TRY_ASSIGN(LowRankAdapter sum, Lower(loaded.state));
   for (const AdapterState& frozen : loaded.frozen) {
     WEFT_TRY_ASSIGN(const LowRankAdapter beside, Lower(frozen));
-    if (beside.size() != sum.size()) {
-      return FailedPrecondition("[adapter] the block's two adapters sit on different layers");
-    }
-    for (size_t i = 0; i < sum.size(); ++i) {
-      if (beside[i].site != sum[i].site) {
-        return FailedPrecondition("[adapter] the block's two adapters sit on different layers");
-      }
-    }
+    WEFT_TRY(CheckSameSites(sum, beside));
     sum = SideBySide(sum, beside);
   }
   return WithBaseChange(LoraFromFactors(loaded.state.spec, sum), loaded.base_change);
 }
 
-Status Export(const std::string& path, const std::string& out, const std::string& base_model) {
-  WEFT_TRY_ASSIGN(const LoadedAdapter loaded, LoadAny(path));
+Status Export(const std::string& path, const std::string& beside, const std::string& out,
+              const std::string& base_model) {
+  WEFT_TRY_ASSIGN(LoadedAdapter loaded, LoadAny(path));
+  if (!beside.empty()) {
+    WEFT_TRY_ASSIGN(LoadedAdapter other, LoadAny(beside));
+    WEFT_TRY_ASSIGN(AdapterState joined, Joined(other));
+    loaded.frozen.push_back(std::move(joined));
+    if (loaded.base_model.empty()) loaded.base_model = other.base_model;
+    loaded.fan_in_fan_out = loaded.fan_in_fan_out || other.fan_in_fan_out;
+  }
   WEFT_TRY_ASSIGN(const AdapterState state, Joined(loaded));
   WEFT_TRY(PrepareOutFolder(out, {}));
   return WritePeft(state, out,
@@ -202,6 +223,7 @@ Status Merge(const std::string& model, const std::string& adapter, const std::st
 
 struct Paths {
   std::string adapter;
+  std::string beside;
   std::string model;
   std::string out;
   std::string base_model;
@@ -237,13 +259,16 @@ Action SetUpAdapterInspect(CLI::App& app) {
 
 Action SetUpAdapterExport(CLI::App& app) {
   const auto paths = std::make_shared<Paths>();
-  app.add_option("adapter", paths->adapter, "run folder (its newest round) or adapter block")
+  app.add_option("adapter", paths->adapter,
+                 "run folder (its newest round), adapter block, or the local state of a client")
       ->required();
+  app.add_option("--beside", paths->beside, "another such adapter, to be one with it");
   AddOut(app, *paths, "PEFT folder to write");
   app.add_option("--base-model", paths->base_model, "base_model_name_or_path to write");
   return [paths] {
-    return WithReport(*paths,
-                      [&] { return Export(paths->adapter, paths->out, paths->base_model); });
+    return WithReport(*paths, [&] {
+      return Export(paths->adapter, paths->beside, paths->out, paths->base_model);
+    });
   };
 }
 

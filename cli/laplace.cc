@@ -2,6 +2,7 @@
 // its own rows at the adapter (fit), statistics of several sites add up to what all rows in one
 // place would give (federate), and predictions are averaged over the posterior they make (predict).
 
+#include <cmath>
 #include <iostream>
 #include <memory>
 
@@ -34,6 +35,7 @@ struct LaplaceOptions {
   std::string out;
   std::string posterior;
   std::vector<std::string> statistics;
+  std::string validation;
   double precision = 0;  // 0: that of the evidence
   int64_t samples = 10000;
   int64_t exact_classes = 8;
@@ -41,12 +43,46 @@ struct LaplaceOptions {
   bool json = false;
 };
 
-// A model, the adapter on it, and rows with classes: an encoder's own, or a decoder's choices.
+// Rows with classes: an encoder's own, or a decoder's choices with their tokens.
+struct ClassedRows {
+  std::vector<TokenRow> rows;
+  std::vector<int32_t> answers;
+};
+
+Result<ClassedRows> ReadClassed(const LaplaceOptions& options, const LoadedModel& loaded,
+                                const std::string& file) {
+  const ModelConfig& config = loaded.model->config();
+  const bool chooses = !config.is_encoder();
+  if (chooses == options.choices.empty()) {
+    return InvalidArgument(Str("[laplace] ", config.architecture,
+                               chooses ? " predicts tokens; give --choices, the answers that every "
+                                         "row's completion ends in one of"
+                                       : " has classes of its own; leave --choices out"));
+  }
+  WEFT_TRY_ASSIGN(const std::vector<Row> rows, ReadRows(file, options.max_rows));
+  TokenizeOptions tokenize;
+  tokenize.max_len = config.max_positions;
+  if (options.max_len > 0) tokenize.max_len = std::min(options.max_len, tokenize.max_len);
+  if (chooses) {
+    const Result<std::vector<ChoiceRow>> made =
+        TokenizeChoices(rows, options.choices, *loaded.tokenizer, tokenize.max_len);
+    WEFT_TRY(made.status().Within(file));
+    Result<ChoiceClasses> classes = AsClasses(*made);
+    WEFT_TRY(classes.status().Within(file));
+    return ClassedRows{std::move(classes->rows), std::move(classes->answers)};
+  }
+  tokenize.labels = loaded.labels;
+  Result<TokenRows> made = TokenizeRows(rows, *loaded.tokenizer, tokenize);
+  WEFT_TRY(made.status().Within(file));
+  return ClassedRows{std::move(made->rows), {}};
+}
+
+// A model, the adapter on it, and rows with classes.
 struct Scene {
   LoadedModel loaded;
   AdapterBinding beside;
   std::vector<TokenRow> rows;
-  std::vector<int32_t> answers;  // a decoder's tokens by class
+  std::vector<int32_t> answers;
   [[nodiscard]] Result<MeasuredAdapter> measured() const {
     WEFT_TRY_ASSIGN(std::string hash, AdapterSha256(loaded.adapter));
     return MeasuredAdapter{*loaded.model, loaded.adapter, beside, std::move(hash)};
@@ -56,32 +92,9 @@ struct Scene {
 Result<std::unique_ptr<Scene>> LoadScene(const LaplaceOptions& options) {
   auto scene = std::make_unique<Scene>();
   WEFT_TRY_ASSIGN(scene->loaded, LoadForCommand(options.model));
-  const Model& model = *scene->loaded.model;
-  const bool chooses = !model.config().is_encoder();
-  if (chooses == options.choices.empty()) {
-    return InvalidArgument(Str("[laplace] ", model.config().architecture,
-                               chooses ? " predicts tokens; give --choices, the answers that every "
-                                         "row's completion ends in one of"
-                                       : " has classes of its own; leave --choices out"));
-  }
-  WEFT_TRY_ASSIGN(const std::vector<Row> rows, ReadRows(options.data, options.max_rows));
-  TokenizeOptions tokenize;
-  tokenize.max_len = model.config().max_positions;
-  if (options.max_len > 0) tokenize.max_len = std::min(options.max_len, tokenize.max_len);
-  if (chooses) {
-    const Result<std::vector<ChoiceRow>> made =
-        TokenizeChoices(rows, options.choices, *scene->loaded.tokenizer, tokenize.max_len);
-    WEFT_TRY(made.status().Within(options.data));
-    Result<ChoiceClasses> classes = AsClasses(*made);
-    WEFT_TRY(classes.status().Within(options.data));
-    scene->rows = std::move(classes->rows);
-    scene->answers = std::move(classes->answers);
-    return scene;
-  }
-  tokenize.labels = scene->loaded.labels;
-  Result<TokenRows> made = TokenizeRows(rows, *scene->loaded.tokenizer, tokenize);
-  WEFT_TRY(made.status().Within(options.data));
-  scene->rows = std::move(made->rows);
+  WEFT_TRY_ASSIGN(ClassedRows classed, ReadClassed(options, scene->loaded, options.data));
+  scene->rows = std::move(classed.rows);
+  scene->answers = std::move(classed.answers);
   return scene;
 }
 
@@ -153,6 +166,13 @@ Status Federate(const LaplaceOptions& options) {
   return WriteFitted(sums, folder.state, options);
 }
 
+// Two a decade.
+std::vector<double> CandidatePrecisions() {
+  std::vector<double> candidates;
+  for (int half = -8; half <= 12; ++half) candidates.push_back(std::pow(10.0, half / 2.0));
+  return candidates;
+}
+
 nlohmann::json ToJson(const Calibration& calibration) {
   return {{"accuracy", calibration.accuracy},
           {"nll", calibration.nll},
@@ -168,12 +188,18 @@ Status Predict(const LaplaceOptions& options) {
                   MakePosterior(file.statistics, MatrixValues(scene->loaded.adapter),
                                 Normalization::kTokenRows));
   nlohmann::json report;
-  const double given = options.precision > 0 ? options.precision : file.precision.value_or(0);
-  WEFT_TRY_ASSIGN(const double precision, Precision(posterior, given, report));
   PosteriorSettings settings{.answers = scene->answers, .batch_rows = options.batch};
   settings.draws.samples = options.samples;
   settings.draws.seed = options.seed;
   JobControl control;
+  double given = options.precision > 0 ? options.precision : file.precision.value_or(0);
+  if (!options.validation.empty()) {
+    WEFT_TRY_ASSIGN(const ClassedRows held,
+                    ReadClassed(options, scene->loaded, options.validation));
+    WEFT_TRY_ASSIGN(given, ChoosePrecision(measured, posterior, CandidatePrecisions(), held.rows,
+                                           settings, control));
+  }
+  WEFT_TRY_ASSIGN(const double precision, Precision(posterior, given, report));
   const std::vector<double> precisions = {precision};
   WEFT_TRY_ASSIGN(
       const PosteriorClasses classes,
@@ -207,7 +233,7 @@ void AddRows(CLI::App& app, LaplaceOptions& options) {
 void AddCommon(CLI::App& app, LaplaceOptions& options) {
   app.add_option("--precision", options.precision,
                  "prior precision λ (default: the one of the largest evidence)")
-      ->check(CLI::PositiveNumber);
+      ->check(AboveZero());
   app.add_flag("--json", options.json, "one JSON object");
 }
 
@@ -247,6 +273,8 @@ Action SetUpLaplacePredict(CLI::App& app) {
   AddRows(app, *options);
   app.add_option("--posterior", options->posterior, "file of weft laplace fit or federate")
       ->required();
+  app.add_option("--validation", options->validation,
+                 "JSONL rows by whose NLL the prior precision is chosen instead, from 1e-4 to 1e6");
   app.add_option("--samples", options->samples, "draws of a row")
       ->check(WholeNumber(int64_t{1}, int64_t{10'000'000}))
       ->capture_default_str();

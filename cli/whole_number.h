@@ -3,6 +3,7 @@
 // too large become the largest there is, and print bounds with three hundred digits.
 
 #include <charconv>
+#include <cmath>
 #include <concepts>
 #include <limits>
 #include <string>
@@ -26,6 +27,18 @@ template <std::integral T>
                                                     : Str("from ", min, " to ", max));
   };
   return CLI::Validator(check, "", "WHOLE");
+}
+
+/// A finite number above 0.
+[[nodiscard]] inline CLI::Validator AboveZero() {
+  const auto check = [](const std::string& text) -> std::string {
+    double value = 0;
+    const char* const end = text.data() + text.size();
+    const auto [stop, error] = std::from_chars(text.data(), end, value);
+    const bool number = error == std::errc() && stop == end && std::isfinite(value);
+    return number && value > 0 ? "" : Str("got ", text, ", wanted a number above 0");
+  };
+  return CLI::Validator(check, "", "NUMBER");
 }
 
 }  // namespace weft::cli

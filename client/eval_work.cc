@@ -30,10 +30,12 @@ void EvalWork::OnRequest(const EvalRequest& request) {
 void EvalWork::Evaluate(Blob bundle) {
   control_ = std::make_shared<JobControl>();
   context_.SetPhase(RoundId{}, "evaluate", control_);
-  ClientEvaluateJob job{.run = request_->run,
-                        .version = request_->version,
-                        .client = context_.options.name,
-                        .bundle = std::move(bundle)};
+  ClientEvaluateJob job{
+      .run = request_->run,
+      .version = request_->version,
+      .client = context_.options.name,
+      .bundle = std::move(bundle),
+      .local_state = disk_.LocalStateBefore(request_->run, RoundId{request_->version.number + 1})};
   const auto rows = static_cast<int64_t>(context_.options.offer.eval_examples);
   const Nanos began = context_.env.clock.Now();
   // A forward pass costs about a third of a training step.

@@ -7,12 +7,14 @@
 #include "client/context.h"
 #include "client/download.h"
 #include "client/jobs.h"
+#include "client/kept_update.h"
 
 namespace weft {
 
 class EvalWork {
  public:
-  explicit EvalWork(ClientContext& context) : context_(context), download_(context) {}
+  explicit EvalWork(ClientContext& context)
+      : context_(context), disk_(context), download_(context) {}
 
   void OnRequest(const EvalRequest& request);
   void OnChunk(const Chunk& chunk, const Blob& bytes) { download_.OnChunk(chunk, bytes); }
@@ -26,6 +28,7 @@ class EvalWork {
   void CannotAnswer(const Status& why);
 
   ClientContext& context_;
+  ClientDisk disk_;
   Download download_;
   std::optional<EvalRequest> request_;  // being worked on
   std::optional<EvalReport> answered_;  // last one, in case its answer was lost

@@ -31,6 +31,7 @@ struct ClientEvaluateJob {
   RoundId version;
   ClientId client;
   Blob bundle;
+  Blob local_state = {};  // of the newest round the client trained: what it keeps for itself
 };
 
 }  // namespace weft

@@ -58,6 +58,8 @@ class RoundTraining {
     TrainInput input;
     WEFT_TRY(ReadBundle(input));
     sent_ = input.start;
+    std::optional<TrainingState> before = StateBefore(notice);
+    WEFT_TRY(JoinKept(*spec, before, input.start));
     layout_ = LayoutName(input.start);
     input.rows = rows_->rows;
     input.training = plan_.training;
@@ -67,9 +69,9 @@ class RoundTraining {
     input.num_rounds = std::max<int64_t>(1, plan_.num_server_rounds);
     input.restarts = !continues_;
     input.on_notice = std::move(notice);
-    UseLocalState(input);
+    if (before) UseLocalState(std::move(*before), input);
     WEFT_TRY_ASSIGN(const TrainOutput trained, Train(*model_, std::move(input), control_));
-    return MakeOutput(trained);
+    return MakeOutput(*spec, trained);
   }
 
  private:
@@ -134,53 +136,76 @@ class RoundTraining {
   }
 
   // What was kept is a help, not a need: a damaged file costs the moments, with a notice.
-  void UseLocalState(TrainInput& input) const {
-    if (job_.local_state.empty()) return;
+  std::optional<TrainingState> StateBefore(
+      const std::function<void(const std::string&)>& notice) const {
+    if (job_.local_state.empty()) return std::nullopt;
     Result<TrainingState> kept = DecodeTrainingState(job_.local_state);
-    if (!kept.ok()) {
-      if (input.on_notice) {
-        input.on_notice("starting without the kept state: " + kept.status().message());
-      }
-      return;
+    if (kept.ok()) return std::move(*kept);
+    if (notice) notice("starting without the kept state: " + kept.status().message());
+    return std::nullopt;
+  }
+
+  // The part that stays at this site trains with the one that is shipped: as the round before left
+  // it, or fresh.
+  Status JoinKept(const AdapterSpec& spec, const std::optional<TrainingState>& before,
+                  AdapterState& start) {
+    WEFT_TRY_ASSIGN(const Adapter* method, FindAdapter(spec.method));
+    const std::optional<AdapterSpec> kept_spec = method->KeptSpec(spec);
+    if (!kept_spec) return OkStatus();
+    WEFT_TRY_ASSIGN(const std::vector<LinearSite> sites, MatchSites(spec, model_->sites()));
+    WEFT_TRY_ASSIGN(AdapterState kept, method->Init(*kept_spec, sites, plan_.seed));
+    if (before && before->kept && before->kept->spec == *kept_spec &&
+        SameLayout(*before->kept, kept)) {
+      kept = *before->kept;
     }
-    input.position = kept->position;
+    WEFT_TRY_ASSIGN(start, method->Join({std::move(start), std::move(kept)}));
+    keeps_ = method;
+    return OkStatus();
+  }
+
+  void UseLocalState(TrainingState before, TrainInput& input) const {
+    input.position = before.position;
     // A fresh adapter's numbers are not those that the rule remembers.
-    if (continues_ && kept->layout == layout_) input.step_rule = std::move(kept->step_rule);
-    if (!plan_.training.keep_optimizer || !kept->moments) return;
-    if (kept->layout == layout_) {
-      input.moments = std::move(kept->moments);
+    if (continues_ && before.layout == layout_) input.step_rule = std::move(before.step_rule);
+    if (!plan_.training.keep_optimizer || !before.moments) return;
+    if (before.layout == layout_) {
+      input.moments = std::move(before.moments);
     } else if (input.on_notice) {
       input.on_notice("the adapter's layout changed; the optimiser starts afresh");
     }
   }
 
-  Result<TrainJob::Output> MakeOutput(const TrainOutput& trained) const {
+  Result<TrainJob::Output> MakeOutput(const AdapterSpec& spec, const TrainOutput& trained) const {
     TrainJob::Output output;
+    Adapter::Parts parts{trained.state, {}};
+    if (keeps_ != nullptr) {
+      WEFT_TRY_ASSIGN(parts, keeps_->Split(trained.state, spec));
+    }
     AdapterBundle update;
-    update.adapter = trained.state;
+    update.adapter = parts.shipped;
     WEFT_TRY_ASSIGN(const Codec* codec, FindCodec(plan_.codec));
     WEFT_TRY_ASSIGN(output.payload, EncodeBundle(update, *codec));
-    WEFT_TRY_ASSIGN(output.local_state, LocalState(trained));
+    WEFT_TRY_ASSIGN(output.local_state, LocalState(trained, parts.kept));
     UpdateHeader& header = output.header;
     header.run = plan_.run;
     header.round = plan_.round;
     header.client = job_.client;
     header.version = plan_.version;
     header.base_hash = plan_.base_hash;
-    header.spec = trained.state.spec;
+    header.spec = parts.shipped.spec;
     header.codec = plan_.codec;
     header.num_examples = trained.num_examples;
     header.label_tokens = trained.label_tokens;
     header.steps = trained.steps.size();
     header.train_loss = trained.train_loss;
-    WEFT_TRY_ASSIGN(header.metrics, MetricsOf(trained));
+    WEFT_TRY_ASSIGN(header.metrics, MetricsOf(trained, parts.shipped));
     header.payload_bytes = output.payload.size();
     header.payload_sha256 = Sha256Hex(output.payload.span());
     return output;
   }
 
-  Result<Metrics> MetricsOf(const TrainOutput& trained) const {
-    WEFT_TRY_ASSIGN(const LowRankAdapter after, Lower(trained.state));
+  Result<Metrics> MetricsOf(const TrainOutput& trained, const AdapterState& shipped) const {
+    WEFT_TRY_ASSIGN(const LowRankAdapter after, Lower(shipped));
     WEFT_TRY_ASSIGN(const LowRankAdapter before, Lower(sent_));
     const DataSummary& data = rows_->summary;
     return Metrics{{"first_loss", trained.steps.front().loss},
@@ -192,11 +217,12 @@ class RoundTraining {
                    {"memory_retries", static_cast<double>(trained.memory_retries)}};
   }
 
-  Result<Blob> LocalState(const TrainOutput& trained) const {
+  Result<Blob> LocalState(const TrainOutput& trained, const AdapterState& kept) const {
     TrainingState state;
     state.layout = layout_;
     state.position = trained.position;
     state.step_rule = trained.step_rule;
+    if (keeps_ != nullptr) state.kept = kept;
     if (plan_.training.keep_optimizer) state.moments = trained.moments;
     return EncodeTrainingState(state);
   }
@@ -209,7 +235,8 @@ class RoundTraining {
   std::shared_ptr<const TokenRows> rows_;
   AdapterState sent_;
   std::string layout_;
-  bool continues_ = false;  // starts from an adapter it was sent
+  bool continues_ = false;          // starts from an adapter it was sent
+  const Adapter* keeps_ = nullptr;  // a part of the adapter at this site
 };
 
 Result<AdapterBinding> BindBundle(const Model& model, AdapterBundle bundle) {
@@ -225,6 +252,18 @@ Result<AdapterBinding> BindBundle(const Model& model, AdapterBundle bundle) {
   }
   WEFT_TRY(CheckHead(model, binding));
   return binding;
+}
+
+// What this site keeps for itself stands beside what all have.
+Status BindKept(const Model& model, const Blob& local_state, AdapterBinding& binding) {
+  if (local_state.empty()) return OkStatus();
+  const Result<TrainingState> before = DecodeTrainingState(local_state);
+  if (!before.ok() || !before->kept) return OkStatus();
+  const at::NoGradGuard no_grad;
+  WEFT_TRY_ASSIGN(const LowRankAdapter lowered, Lower(*before->kept));
+  WEFT_TRY_ASSIGN(std::vector<Factors> factors, FactorsFor(model, lowered));
+  binding.push_back(std::move(factors));
+  return OkStatus();
 }
 
 Result<EvalReport> Evaluate(Site& site, const ClientEvaluateJob& job, JobControl& control) {
@@ -243,7 +282,8 @@ Result<EvalReport> Evaluate(Site& site, const ClientEvaluateJob& job, JobControl
   WEFT_TRY(CheckLabels(*model, labels).Within("[evaluate]"));
   WEFT_TRY_ASSIGN(const auto rows, site.Tokens(Site::Split::kValidation,
                                                model->config().max_positions, "cut", labels));
-  WEFT_TRY_ASSIGN(const AdapterBinding binding, BindBundle(*model, std::move(bundle)));
+  WEFT_TRY_ASSIGN(AdapterBinding binding, BindBundle(*model, std::move(bundle)));
+  WEFT_TRY(BindKept(*model, job.local_state, binding));
   WEFT_TRY_ASSIGN(const RowsLoss total,
                   EvaluateRows(*model, binding, rows->rows, kEvalRows, control));
   EvalReport report;

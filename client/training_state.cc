@@ -4,18 +4,21 @@
 #include <map>
 
 #include "common/base/str.h"
+#include "common/codec/adapter_block.h"
+#include "common/codec/precision.h"
 #include "common/crypto/digest.h"
 #include "common/formats/safetensors.h"
 #include "common/formats/safetensors_writer.h"
 #include "common/tensor/dtype_map.h"
 
 // The bytes are a safetensors file: tensors "exp_avg" and "exp_avg_sq" where kept, "rule.…" of the
-// step rule; numbers in its metadata.
+// step rule, "kept" (a bundle's bytes) of what is not shipped; numbers in its metadata.
 
 namespace weft {
 namespace {
 
 constexpr std::string_view kRulePrefix = "rule.";
+constexpr std::string_view kKept = "kept";  // the bytes of a bundle
 constexpr std::string_view kWhere = "[train] kept state";
 
 class Numbers {
@@ -87,6 +90,14 @@ Result<Blob> EncodeTrainingState(const TrainingState& state) {
     tensors.push_back(
         {Str(kRulePrefix, name), DType::kFloat32, value.sizes().vec(), BytesOf(value)});
   }
+  Blob kept;
+  if (state.kept) {
+    AdapterBundle bundle;
+    bundle.adapter = state.kept;
+    WEFT_TRY_ASSIGN(kept, EncodeBundle(bundle, Float32Codec()));
+    tensors.push_back(
+        {std::string(kKept), DType::kUInt8, {static_cast<int64_t>(kept.size())}, kept.span()});
+  }
   return EncodeSafetensors(tensors, metadata);
 }
 
@@ -101,6 +112,10 @@ Result<TrainingState> DecodeTrainingState(const Blob& bytes) {
     if (!stored.name.starts_with(kRulePrefix)) continue;
     WEFT_TRY_ASSIGN(const at::Tensor value, ReadTensor(file, stored.name));
     state.step_rule.push_back({stored.name.substr(kRulePrefix.size()), value});
+  }
+  if (const StoredTensor* stored = file.Find(kKept); stored != nullptr) {
+    WEFT_TRY_ASSIGN(AdapterBundle bundle, DecodeBundle(stored->bytes, at::kCPU));
+    state.kept = std::move(bundle.adapter);
   }
   if (file.Find("exp_avg") == nullptr) return state;
   AdamW::Moments moments;

@@ -21,6 +21,7 @@ struct TrainingState {
   std::optional<AdamW::Moments> moments;
   std::vector<NamedTensor> step_rule;  // what the method's step rule saved
   Batcher::Position position;
+  std::optional<AdapterState> kept = std::nullopt;  // the part of the adapter that is not shipped
 };
 
 /// Equal names, equal meaning of each number of the moments: method and every site with its rank.

@@ -130,6 +130,20 @@ class Adapter {
   [[nodiscard]] virtual Result<Merged> Merge(std::span<const AdapterUpdate> updates,
                                              const AdapterSpec& spec, uint64_t seed) const;
 
+  /// A client's adapter in two: what it ships and goes by the run's spec, and what stays with it
+  /// over the rounds (MSPLoRA's own tiers). Their updates add up.
+  struct Parts {
+    AdapterState shipped;
+    AdapterState kept;
+  };
+  /// The spec of the part that is kept; nothing unless overridden.
+  [[nodiscard]] virtual std::optional<AdapterSpec> KeptSpec(const AdapterSpec& spec) const;
+  /// Both parts as one adapter, which holds their tensors, and back. kInvalidArgument for what are
+  /// no such parts. For methods with a KeptSpec.
+  [[nodiscard]] virtual Result<AdapterState> Join(const Parts& parts) const;
+  [[nodiscard]] virtual Result<Parts> Split(const AdapterState& joined,
+                                            const AdapterSpec& spec) const;
+
   /// What training minimises beside the loss (KaSA's regularisers): a differentiable scalar, added
   /// once for each optimiser step. Undefined: nothing.
   [[nodiscard]] virtual at::Tensor Penalty(const AdapterState& state) const;

@@ -8,6 +8,7 @@
 #include <unordered_map>
 
 #include "common/adapters/factor_init.h"
+#include "common/adapters/match.h"
 #include "common/adapters/method_spec.h"
 #include "common/adapters/msplora_merge.h"
 #include "common/adapters/msplora_stages.h"
@@ -94,7 +95,7 @@ Result<MspOptions> ReadOptions(const AdapterSpec& spec) {
   WEFT_TRY_ASSIGN(options.groups, IntegerOption(spec, "groups", kGroupsStandard, 1, kGroupsMax));
   WEFT_TRY_ASSIGN(const std::string staged, WordOption(spec, "staged", {"false", "true"}));
   options.staged = staged == "true";
-  WEFT_TRY_ASSIGN(options.part, WordOption(spec, "part", {"all", "shared", "own"}));
+  WEFT_TRY_ASSIGN(options.part, WordOption(spec, "part", {"all", "shared", "own", "personal"}));
   if (named > 0 && named != options.tiers) {
     return InvalidArgument(Str("[adapter] option ", kRanksOption, " names ", named,
                                " ranks, msplora.tiers is ", options.tiers));
@@ -267,6 +268,27 @@ class MspLora final : public Adapter {
     Merged merged{{}, LowerMsp(merge)};
     WEFT_TRY_ASSIGN(merged.state, MspStateOf(spec, merge, seed));
     return merged;
+  }
+
+  std::optional<AdapterSpec> KeptSpec(const AdapterSpec& spec) const override {
+    const std::string* const part = FindOption(spec, "msplora.part");
+    if (part == nullptr || *part != "personal") return std::nullopt;
+    AdapterSpec own = spec;
+    SetOption(own, "part", "own");
+    return own;
+  }
+
+  Result<AdapterState> Join(const Parts& parts) const override {
+    MspParts own{parts.shipped, parts.kept};
+    SetOption(own.shared.spec, "part", "shared");
+    return JoinMsp(own);
+  }
+
+  Result<Parts> Split(const AdapterState& joined, const AdapterSpec& spec) const override {
+    WEFT_TRY_ASSIGN(MspParts parts, SplitMsp(joined));
+    parts.shared.spec = spec;
+    parts.own.spec = *KeptSpec(spec);
+    return Parts{std::move(parts.shared), std::move(parts.own)};
   }
 
   std::unique_ptr<StepRule> NewStepRule(const AdapterState& state,

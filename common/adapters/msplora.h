@@ -12,8 +12,8 @@
 // fine, for every site whatever its rank is; 0: there is no such tier), without which a tier has
 // half the rank of the one before, at least 1; msplora.staged ("true": each tier in turn trains
 // alone for an equal share of the run's steps) and msplora.part ("all"; "shared": the adapter
-// without the layers' own tier; "own": that tier alone; what a personalised federation ships, and
-// what it leaves at home).
+// without the layers' own tier; "own": that tier alone; "personal": in a federation "shared" is
+// shipped, and "own" trains with it but stays at the site over all rounds).
 //
 // A site's module type is its path without the number of its layer (the first path segment that is
 // a number). A site without one is a type of its own: it has every tier, and shares none.

@@ -49,6 +49,16 @@ Result<Adapter::Merged> Adapter::Merge(std::span<const AdapterUpdate>, const Ada
   return Internal(Str("[adapter] method ", name(), " does not merge"));
 }
 
+std::optional<AdapterSpec> Adapter::KeptSpec(const AdapterSpec&) const { return std::nullopt; }
+
+Result<AdapterState> Adapter::Join(const Parts&) const {
+  return InvalidArgument(Str("[adapter] method ", name(), " keeps nothing at a site"));
+}
+
+Result<Adapter::Parts> Adapter::Split(const AdapterState&, const AdapterSpec&) const {
+  return InvalidArgument(Str("[adapter] method ", name(), " keeps nothing at a site"));
+}
+
 at::Tensor Adapter::Penalty(const AdapterState&) const { return {}; }
 
 Result<std::optional<LowRankAdapter>> Adapter::BaseChange(const AdapterSpec&,

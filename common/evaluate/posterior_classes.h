@@ -37,4 +37,15 @@ struct PosteriorClasses {
                                                          const PosteriorSettings& settings,
                                                          JobControl& control);
 
+/// Prior precision by validation, where the evidence misleads (an adapter that its training rows
+/// leave without doubt has next to no curvature): the candidate, one for all matrices, under which
+/// the average gives the rows' classes the least NLL; the first of equally good ones. One pass of
+/// gradients serves all.
+[[nodiscard]] Result<double> ChoosePrecision(const MeasuredAdapter& measured,
+                                             const LaplacePosterior& posterior,
+                                             std::span<const double> candidates,
+                                             std::span<const TokenRow> rows,
+                                             const PosteriorSettings& settings,
+                                             JobControl& control);
+
 }  // namespace weft

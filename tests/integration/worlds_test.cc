@@ -1,6 +1,8 @@
 // One run.toml, three worlds: the same hash of the global adapter after every round over ZeroMQ
 // processes, in one process with queues, and in simulated time with any number of workers.
 
+#include <algorithm>
+#include <filesystem>
 #include <set>
 #include <string>
 #include <vector>
@@ -74,6 +76,30 @@ TEST(NativeWorldsTest, ArriveAtTheSameBitsInTheMethodsOwnCoordinates) {
   Federation federation(settings);
   ExpectSameBitsInAllWorlds(federation);
   EXPECT_TRUE(federation.Verified());
+}
+
+TEST(PersonalWorldsTest, WhatASiteKeepsIsExportedBesideTheRunsAdapter) {
+  Settings settings = QuickSettings();
+  settings.adapter.method = "msplora";
+  settings.adapter.options = {{"msplora.part", "personal"}};
+  Federation federation(settings);
+  ExpectSameBitsInAllWorlds(federation);
+  std::set<std::string> adapters;
+  for (const std::string& site : kSites) {
+    const std::filesystem::path local = federation.File("client-" + site) + "/local";
+    ASSERT_TRUE(std::filesystem::is_directory(local)) << local;
+    std::filesystem::path newest;
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(local)) {
+      if (entry.is_regular_file()) newest = std::max(newest, entry.path());
+    }
+    const std::string out = federation.File("personal-" + site);
+    EXPECT_TRUE(Succeeded(Execute("weft", {"adapter", "export", newest.string(), "--beside",
+                                           federation.run_folder().string(), "--out", out})));
+    const Ran inspected = Execute("weft", {"adapter", "inspect", out, "--json"});
+    EXPECT_TRUE(Succeeded(inspected));
+    adapters.insert(inspected.out);
+  }
+  EXPECT_EQ(adapters.size(), kSites.size()) << "each site has one of its own";
 }
 
 TEST(MixedMethodsWorldsTest, ArriveAtTheSameBitsWithAMethodForEachSite) {

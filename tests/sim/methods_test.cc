@@ -90,6 +90,27 @@ TEST_F(MethodsTest, InTheirOwnCoordinatesMethodsGoOnFromTheMergeAndLearn) {
   }
 }
 
+TEST_F(MethodsTest, PersonalTiersStayAtTheirSites) {
+  for (const char* strategy : {"exact-svd", "native"}) {
+    Settings settings = Usual(strategy);
+    settings.adapter.method = "msplora";
+    settings.sim.ranks = {4};
+    const Result<SimulationReport> whole = Run(settings);
+    settings.adapter.options = {{"msplora.part", "personal"}};
+    const Result<SimulationReport> personal = Run(settings);
+    ASSERT_TRUE(whole.ok() && personal.ok()) << whole.status() << personal.status();
+    ExpectExact(*personal, strategy);
+    EXPECT_LT(Shipped(personal->run)[0].bytes_up, Shipped(whole->run)[0].bytes_up) << strategy;
+    settings.sim.workers = 3;
+    EXPECT_EQ(Hashes(settings), personal->adapter_sha256) << strategy;
+    FaultPlan crash;
+    crash.crashes = {{ClientId{"client-1"}, Seconds(0.3), Seconds(2)}};
+    settings.cohort.round_retries = 20;
+    EXPECT_EQ(Hashes(settings, crash), personal->adapter_sha256)
+        << "what a site keeps outlives it: " << strategy;
+  }
+}
+
 TEST_F(MethodsTest, ASiteOfALowerRankIsRefusedWhereTheRuleMergesOneRankOnly) {
   Settings settings = Usual("native");
   settings.adapter.method = "msplora";

@@ -92,6 +92,10 @@ TEST_F(LaplaceTest, PredictionsSayHowWellTheyAreCalibratedBesideTheAdapterAlone)
     }
   }
   EXPECT_EQ(predict({}), report) << "draws come from the seed";
+  // The precision that suits these rows best cannot suit them worse than the evidence's.
+  const Json chosen = predict({"--validation", File("all.jsonl")});
+  EXPECT_NE(chosen["precision"], report["precision"]);
+  EXPECT_LE(chosen["laplace"]["nll"].get<double>(), report["laplace"]["nll"].get<double>() + 1e-3);
   // A prior that leaves no doubt is the adapter itself.
   const Json sure = predict({"--precision", "1e11"});
   EXPECT_NEAR(sure["laplace"]["nll"].get<double>(), sure["map"]["nll"].get<double>(), 1e-3);
@@ -160,6 +164,19 @@ TEST_F(LaplaceTest, ADecodersChoicesAreItsClasses) {
           .status.message()
           .find("classes of its own"),
       std::string::npos);
+}
+
+TEST_F(LaplaceTest, APriorPrecisionIsAFiniteNumberAboveZero) {
+  for (const char* bad : {"0", "-1", "inf", "nan", "1e400", "much"}) {
+    try {
+      Execute(SetUpLaplaceFit, {"--model", model_, "--adapter", File("adapter"), "--data",
+                                File("all.jsonl"), "--out", File("no.st"), "--precision", bad});
+      ADD_FAILURE() << bad;
+    } catch (const CLI::ParseError& error) {
+      EXPECT_NE(std::string(error.what()).find("wanted a number above 0"), std::string::npos)
+          << error.what();
+    }
+  }
 }
 
 }  // namespace

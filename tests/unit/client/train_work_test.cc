@@ -219,6 +219,47 @@ TEST_F(TrainWorkTest, EvaluationSeesTheAdapter) {
   EXPECT_EQ(after->num_examples, 6u);
 }
 
+TEST_F(TrainWorkTest, WhatAMethodKeepsAtTheSiteTrainsWithTheRestAndGoesOn) {
+  TrainJob job = Job();
+  AdapterSpec& spec = job.plan.cohort[0].adapter;
+  spec.method = "msplora";
+  spec.rank = 4;
+  spec.options = {{"msplora.part", "personal"}};
+  const auto first = Run(job);
+  ASSERT_TRUE(first.ok()) << first.status();
+  EXPECT_EQ(first->header.spec, spec);
+  const AdapterState shipped = *DecodeBundle(first->payload, at::kCPU)->adapter;
+  for (const SiteState& site : shipped.sites) {
+    for (const NamedTensor& tensor : site.tensors) EXPECT_FALSE(tensor.name.starts_with("layer"));
+  }
+  const auto kept_of = [](const TrainJob::Output& output) {
+    return DecodeTrainingState(output.local_state)->kept;
+  };
+  const std::optional<AdapterState> kept = kept_of(*first);
+  ASSERT_TRUE(kept.has_value());
+  EXPECT_GT(kept->sites[0].Get("layer.B").abs().max().item<float>(), 0) << "it learnt";
+  // The next round goes on from what was kept, whatever is sent.
+  TrainJob next = job;
+  next.plan.round = {2};
+  next.plan.training.lr = 0;
+  next.local_state = first->local_state;
+  const auto second = Run(next);
+  ASSERT_TRUE(second.ok()) << second.status();
+  EXPECT_TRUE(at::equal(kept_of(*second)->sites[1].Get("layer.B"), kept->sites[1].Get("layer.B")));
+  next.local_state = Blob();
+  EXPECT_EQ(kept_of(*Run(next))->sites[1].Get("layer.B").abs().max().item<float>(), 0);
+  // Evaluated is what the site would use: both.
+  ClientEvaluateJob evaluate;
+  evaluate.client = {"harbour"};
+  evaluate.bundle = first->payload;
+  JobControl control;
+  const Result<EvalReport> without = EvaluateVersion(*site_, evaluate, control);
+  evaluate.local_state = first->local_state;
+  const Result<EvalReport> with = EvaluateVersion(*site_, evaluate, control);
+  ASSERT_TRUE(without.ok() && with.ok()) << without.status() << with.status();
+  EXPECT_LT(with->loss, without->loss) << "it was trained on these rows";
+}
+
 TEST_F(TrainWorkTest, RegisteredWorkFindsItsSite) {
   WorkTable table;
   RegisterTrainWork(table, {.sites = {std::shared_ptr<Site>(site_.release())}, .on_notice = {}});

@@ -2,6 +2,8 @@
 
 #include "common/evaluate/measure_curvature.h"
 
+#include <limits>
+
 #include <gtest/gtest.h>
 
 #include "common/adapters/adapter.h"
@@ -326,6 +328,18 @@ TEST_P(MeasureCurvatureTest, AveragesAreLessSureThanTheAdapterAndMeetItWhereTheP
   const at::Tensor together = evaluate(1).average_LC;
   settings.batch_rows = 1;
   EXPECT_LE((together - evaluate(1).average_LC).abs().max().item<double>(), 1e-6);
+  // By validation: the best of what is offered, at the same draws.
+  const std::vector<double> candidates = {1e-6, 1, 100, 1e12};
+  double least = std::numeric_limits<double>::infinity();
+  double best = 0;
+  for (const double candidate : candidates) {
+    const double nll = evaluate(candidate).average.nll;
+    if (nll < least) best = candidate;
+    least = std::min(least, nll);
+  }
+  EXPECT_EQ(*ChoosePrecision(scene_.measured(), posterior, candidates, rows, settings, control),
+            best);
+  EXPECT_FALSE(ChoosePrecision(scene_.measured(), posterior, {}, rows, settings, control).ok());
   LaplacePosterior other = posterior;
   other.adapter_hash = "other";
   EXPECT_EQ(

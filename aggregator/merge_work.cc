@@ -105,9 +105,17 @@ Result<std::optional<AdapterState>> BaseChangeOf(const InitJob& job, const Weigh
   return std::optional<AdapterState>(LoraFromFactors(ForMethod(job.adapter, "lora"), change));
 }
 
-// What the method does not train must come back as it was sent: a merge relies on it (NOLA's frozen
-// side).
-Status CheckConstants(const AdapterState& update, const AdapterState& sent) {
+// What a client with nothing to change sends back of a tensor.
+Result<bool> IsAsSent(const NamedTensor& got, const NamedTensor& sent, const Codec& codec) {
+  if (at::equal(got.value, sent.value)) return true;
+  WEFT_TRY_ASSIGN(const BlockTensor coded, codec.Encode(sent));
+  WEFT_TRY_ASSIGN(const at::Tensor returned, codec.Decode(coded));
+  return at::equal(got.value, returned);
+}
+
+// What the method does not train must come back as it was sent, save for the codec: a merge relies
+// on it (NOLA's frozen side).
+Status CheckConstants(const AdapterState& update, const AdapterState& sent, const Codec& codec) {
   WEFT_TRY_ASSIGN(const Adapter* method, FindAdapter(update.spec.method));
   const std::vector<std::string> trainable = method->Trainable(update.spec);
   for (size_t i = 0; i < update.sites.size(); ++i) {
@@ -115,7 +123,9 @@ Status CheckConstants(const AdapterState& update, const AdapterState& sent) {
       const NamedTensor& tensor = update.sites[i].tensors[t];
       const bool trained =
           std::find(trainable.begin(), trainable.end(), tensor.name) != trainable.end();
-      if (trained || at::equal(tensor.value, sent.sites[i].tensors[t].value)) continue;
+      if (trained) continue;
+      WEFT_TRY_ASSIGN(const bool same, IsAsSent(tensor, sent.sites[i].tensors[t], codec));
+      if (same) continue;
       return InvalidArgument(Str("site ", update.sites[i].site.path, ": ", tensor.name,
                                  " is not trained in this round, and is not what was sent"));
     }
@@ -219,7 +229,8 @@ Result<AdmitJob::Output> RunAdmit(const AdmitJob& job, JobControl&) {
     const std::string whose =
         Str("[admission] client ", job.client.client, " round ", job.header.round);
     if (sent) {
-      if (Status status = CheckConstants(update, *sent); !status.ok()) {
+      WEFT_TRY_ASSIGN(const Codec* codec, FindCodec(block->codec));
+      if (Status status = CheckConstants(update, *sent, *codec); !status.ok()) {
         return refused(status.Within(whose));
       }
     }

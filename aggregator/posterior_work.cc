@@ -52,7 +52,8 @@ Result<AdmitJob::Output> AdmitStatistics(const AdmitJob& job) {
   const auto check = [&]() -> Status {
     WEFT_TRY_ASSIGN(const StatisticsFile file, DecodeStatistics(payload, "its statistics"));
     WEFT_TRY(CheckHeader(job.header, file.statistics));
-    return CheckMeasuredAt(file.statistics, hash, MatricesOf(adapter));
+    return CheckMeasuredAt(file.statistics, hash, MatricesOf(adapter),
+                           CurvatureSettings().root_from);
   };
   return AdmitJob::Output{.verdict = check().Within(whose)};
 }

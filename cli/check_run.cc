@@ -1,5 +1,7 @@
 #include "cli/check_run.h"
 
+#include <cstdlib>
+
 #include "aggregator/cohort.h"
 #include "aggregator/strategies/strategy.h"
 #include "client/schedule.h"
@@ -33,12 +35,31 @@ Status CheckMethods(const Settings& settings) {
   return OkStatus();
 }
 
+// A rule that merges one rank only: better said here than at the door, to one site after the other.
+Status CheckRanks(const Settings& settings) {
+  WEFT_TRY_ASSIGN(const Strategy* strategy, FindStrategy(settings.strategy.name));
+  if (strategy->traits().mixed_ranks) return OkStatus();
+  const auto check = [&](std::string_view whose, int64_t rank) {
+    if (rank >= settings.adapter.rank) return OkStatus();
+    return InvalidArgument(Str(whose, " rank ", rank, ": strategy ", strategy->name(),
+                               " merges one rank only, adapter.rank ", settings.adapter.rank,
+                               "; use exact-svd or flora"));
+  };
+  for (const ClientSettings& client : settings.clients) {
+    if (client.rank == "auto") continue;
+    WEFT_TRY(check("[client] " + client.name + ":", std::atoll(client.rank.c_str())));
+  }
+  for (const int64_t rank : settings.sim.ranks) WEFT_TRY(check("[sim]", rank));
+  return OkStatus();
+}
+
 }  // namespace
 
 Status CheckRun(const Settings& settings) {
   WEFT_TRY(CheckStrategySettings(settings.strategy, settings.train));
   WEFT_TRY(FindCodec(settings.codec).status());
   WEFT_TRY(CheckMethods(settings));
+  WEFT_TRY(CheckRanks(settings));
   return CheckTraining(settings.train);
 }
 

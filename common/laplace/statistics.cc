@@ -78,7 +78,7 @@ Status CheckStatistics(const LaplaceStatistics& statistics) {
 }
 
 Status CheckMeasuredAt(const LaplaceStatistics& statistics, const std::string& adapter_hash,
-                       std::span<const MeasuredMatrix> matrices) {
+                       std::span<const MeasuredMatrix> matrices, int64_t root_from) {
   if (statistics.adapter_hash != adapter_hash) {
     return FailedPrecondition(
         Str("[laplace] measured at adapter ", statistics.adapter_hash, ", wanted ", adapter_hash));
@@ -94,6 +94,12 @@ Status CheckMeasuredAt(const LaplaceStatistics& statistics, const std::string& a
       return FailedPrecondition(Str("[laplace] matrix ", got.name, " [", got.output.dim(), "×",
                                     got.input.dim(), "], wanted ", wanted.name, " [", wanted.out,
                                     "×", wanted.in, "]"));
+    }
+    for (const Gram* side : {&got.input, &got.output}) {
+      const bool whole = side->dim() < root_from;
+      if (side->whole() == whole) continue;
+      return FailedPrecondition(Str("[laplace] matrix ", got.name, ": ", KindOf(*side), ", wanted ",
+                                    whole ? "it whole" : "a root"));
     }
   }
   return OkStatus();

@@ -55,10 +55,11 @@ struct MeasuredMatrix {
   int64_t out = 0;
   int64_t in = 0;
 };
-/// kFailedPrecondition naming what differs where they were measured at another adapter.
+/// kFailedPrecondition naming what differs where they were measured at another adapter, or kept
+/// otherwise: sides of `root_from` elements and more as roots, others whole.
 [[nodiscard]] Status CheckMeasuredAt(const LaplaceStatistics& statistics,
                                      const std::string& adapter_hash,
-                                     std::span<const MeasuredMatrix> matrices);
+                                     std::span<const MeasuredMatrix> matrices, int64_t root_from);
 
 /// The sum over clients, in the order of their names. `root_rank`: columns of the merged roots
 /// (nothing: the widest client's; a server can afford more). kInvalidArgument for no client, one

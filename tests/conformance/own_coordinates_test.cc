@@ -115,6 +115,25 @@ class OwnCoordinatesTest : public ::testing::TestWithParam<Case> {
     return std::move(merged).value();
   }
 
+  Status Verdict(const ClientPlan& plan, const GlobalState& global, const AdapterState& state,
+                 const Codec& codec) const {
+    MemoryStore store({.post = [](std::function<void()> call) { call(); },
+                       .wall_us = [] { return int64_t{0}; },
+                       .fault = {}});
+    const Blob payload = *EncodeBundle({state, std::nullopt}, codec);
+    store.WriteBlob("update", payload, [](const Status&) {});
+    AdmitJob job{.client = plan,
+                 .header = testing::HonestHeader(plan, payload),
+                 .sites = Sites(),
+                 .blob = "update",
+                 .bundle = *EncodeBundle(*strategy().Cut(global, plan), Float32Codec()),
+                 .store = &store};
+    job.header.codec = codec.name();
+    JobControl control;
+    const Result<AdmitJob::Output> admitted = RunAdmit(job, control);
+    return admitted.ok() ? admitted->verdict : admitted.status();
+  }
+
   static std::string Bits(const MergedRound& merged) {
     return Sha256Hex(EncodeState(merged.global)->bytes.span());
   }
@@ -208,22 +227,14 @@ TEST_P(OwnCoordinatesTest, WhatIsNotTrainedMustComeBackAsItWasSent) {
     tensor.value = tensor.value + 1;
     changed = tensor.name;
   }
-  MemoryStore store({.post = [](std::function<void()> call) { call(); },
-                     .wall_us = [] { return int64_t{0}; },
-                     .fault = {}});
-  const Blob payload = *EncodeBundle({state, std::nullopt}, Float32Codec());
-  store.WriteBlob("update", payload, [](const Status&) {});
-  JobControl control;
-  const AdmitJob job{.client = plan,
-                     .header = testing::HonestHeader(plan, payload),
-                     .sites = Sites(),
-                     .blob = "update",
-                     .bundle = *EncodeBundle(*strategy().Cut(global, plan), Float32Codec()),
-                     .store = &store};
-  const Result<AdmitJob::Output> admitted = RunAdmit(job, control);
-  ASSERT_TRUE(admitted.ok()) << admitted.status();
-  EXPECT_EQ(admitted->verdict.ok(), changed.empty()) << admitted->verdict;
-  EXPECT_NE(admitted->verdict.message().find(changed), std::string::npos) << admitted->verdict;
+  const Status verdict = Verdict(plan, global, state, Float32Codec());
+  EXPECT_EQ(verdict.ok(), changed.empty()) << verdict;
+  EXPECT_NE(verdict.message().find(changed), std::string::npos) << verdict;
+  // What a codec makes of it is no change.
+  for (const Codec* codec : CodecRegistry()) {
+    const Status honest = Verdict(plan, global, Trained(global, plan, 1), *codec);
+    EXPECT_TRUE(honest.ok()) << codec->name() << honest;
+  }
 }
 
 TEST(OwnCoordinatesRefusalTest, MethodsWithoutASumOfTheirOwnAreRefusedAtTheStart) {

@@ -106,6 +106,24 @@ TEST_F(BadSettingsTest, SettingsThatContradictEachOtherAreNamedTogether) {
   EXPECT_TRUE(Refused(Show("[sim]\nclients = 2\npartition = \"field\"\n"), {"needs sim.field"}));
 }
 
+TEST_F(BadSettingsTest, ARuleThatCannotMergeWhatSitesTrainIsRefusedBeforeTheRun) {
+  const auto refused = [&](const std::string& toml, const std::vector<std::string>& words) {
+    temp_.Write("run.toml", toml);
+    EXPECT_TRUE(Refused(Execute("weft-sim", {file(), "--model", kTinyModel.string(), "--data",
+                                             kTinyRows, "--clients", "2"}),
+                        words))
+        << toml;
+  };
+  const std::string native = "[strategy]\nname = \"native\"\n[adapter]\nrank = 8\n";
+  refused(native + "method = \"msplora\"\n[sim]\nranks = [8, 4]\n",
+          {"[sim] rank 4", "native merges one rank only"});
+  refused(native + "method = \"msplora\"\n[[client]]\nname = \"a\"\nrank = 2\n",
+          {"[client] a: rank 2"});
+  refused(native + "method = \"nola\"\n", {"nola.rounds"});
+  refused(native + "method = \"roselora\"\n", {"roselora", "use exact-svd or flora"});
+  refused("[laplace]\nfit = true\n", {"[laplace] fit", "adapter.labels"});
+}
+
 TEST_F(BadSettingsTest, ABadSetSaysWhichAndWhatIsWanted) {
   const auto refused = [&](const std::string& set, const std::string& why) {
     EXPECT_TRUE(Refused(Show("[client]\nname = \"a\"\n", {set}), {"--set " + set, why})) << set;

@@ -117,6 +117,10 @@ TEST_F(PosteriorWorkTest, StatisticsOfAnythingElseAreRefusedByName) {
   sums = Statistics("harbour", 9);
   sums.matrices[1].output = Gram::Whole(9);
   ExpectRefused(sums, "layer.0.query.B");
+  sums = Statistics("harbour", 9);
+  sums.matrices[2].input = Gram::Root(sums.matrices[2].input.dim(), 2);
+  sums.matrices[2].input.Add(at::ones({1, sums.matrices[2].input.dim()}, at::kDouble));
+  ExpectRefused(sums, "a root of");
   ExpectRefused(Statistics("harbour", 8), "8 examples");
   sums = Statistics("harbour", 9);
   sums.log_likelihood = std::numeric_limits<double>::quiet_NaN();

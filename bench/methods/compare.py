@@ -35,10 +35,21 @@ ENCODER = [
 ]
 
 
-def settings(task, rank, options, lr, rounds, steps):
+# Methods that strategy native merges in their own coordinates, and what they need for it.
+NATIVE = {"nola": {"nola.rounds": '"alternate"'}, "msplora": {}, "kasa": {}}
+
+
+def placed(method, options):
+    """The strategy of a method and its options under it; "own": the methods' own where there is one."""
+    if STRATEGY != "own":
+        return STRATEGY, options
+    return ("native", options | NATIVE[method]) if method in NATIVE else ("exact-svd", options)
+
+
+def settings(task, strategy, rank, options, lr, rounds, steps):
     chosen = {
         "run.num-server-rounds": rounds, "adapter.rank": rank, "adapter.alpha": 2 * rank, "train.local-steps": steps,
-        "train.lr": lr, "strategy.name": STRATEGY, "sim.clients": CLIENTS, "cohort.fraction-evaluate": 0,
+        "train.lr": lr, "strategy.name": strategy, "sim.clients": CLIENTS, "cohort.fraction-evaluate": 0,
         "cohort.min-available-nodes": CLIENTS, "cohort.min-train-nodes": CLIENTS,
     }
     if options:
@@ -60,8 +71,9 @@ def kept_runs():
 
 
 def run(task, model, rows, method, rank, options, lr, seed, rounds=ROUNDS, steps=STEPS, sitting=None):
+    strategy, options = placed(method, options)
     arguments = ["--model", model, "--data", rows, "--seed", str(seed), "--json",
-                 "--set", f"adapter.method={method}"] + settings(task, rank, options, lr, rounds, steps)
+                 "--set", f"adapter.method={method}"] + settings(task, strategy, rank, options, lr, rounds, steps)
     key = arguments + ([f"sitting {sitting}"] if sitting is not None else [])
     kept = kept_runs()
     if json.dumps(key) in kept:

@@ -5,7 +5,8 @@
 #
 #   bench/methods/run.sh STORIES_MODEL STORIES_ROWS.jsonl [ENCODER_MODEL CLASSIFIED_ROWS.jsonl]
 #
-# Variables: BIN (build/release/bin), OUT (bench/methods/out), SEEDS ("1 2 3"), ROUNDS (3), STEPS (30 in a round), STRATEGY (flora)
+# Variables: BIN (build/release/bin), OUT (bench/methods/out), SEEDS ("1 2 3"), ROUNDS (3), STEPS (30 in a round), STRATEGY (flora;
+# own: native for the methods that it merges, exact-svd for the others)
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 cd "$here/../.."

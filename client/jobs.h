@@ -24,6 +24,9 @@ struct TrainJob {
   Blob local_state;
 };
 
+/// What every update's header says of its job and payload.
+[[nodiscard]] UpdateHeader HeaderOf(const TrainJob& job, const Blob& payload);
+
 /// Evaluates a published adapter on the client's validation split.
 struct ClientEvaluateJob {
   using Output = EvalReport;

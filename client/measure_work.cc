@@ -1,10 +1,8 @@
 #include "client/measure_work.h"
 
 #include "client/memory_plan.h"
-#include "client/trainer.h"
 #include "common/base/str.h"
 #include "common/codec/adapter_block.h"
-#include "common/crypto/digest.h"
 #include "common/evaluate/measure_curvature.h"
 #include "common/laplace/statistics_file.h"
 #include "common/tensor/guard.h"
@@ -43,18 +41,10 @@ Result<TrainJob::Output> Measure(Site& site, const TrainJob& job, JobControl& co
   TrainJob::Output output;
   WEFT_TRY_ASSIGN(output.payload, EncodeStatistics({sums, std::nullopt}));
   output.local_state = job.local_state;
-  UpdateHeader& header = output.header;
-  header.run = plan.run;
-  header.round = plan.round;
-  header.client = job.client;
-  header.version = plan.version;
-  header.base_hash = plan.base_hash;
+  UpdateHeader& header = output.header = HeaderOf(job, output.payload);
   header.spec = plan.cohort.front().adapter;
-  header.codec = plan.codec;
   header.num_examples = header.label_tokens = sums.examples;
   header.train_loss = -sums.log_likelihood / static_cast<double>(sums.examples);
-  header.payload_bytes = output.payload.size();
-  header.payload_sha256 = Sha256Hex(output.payload.span());
   return output;
 }
 

@@ -13,7 +13,6 @@
 #include "common/base/str.h"
 #include "common/codec/adapter_block.h"
 #include "common/codec/layout.h"
-#include "common/crypto/digest.h"
 #include "common/evaluate/evaluate_rows.h"
 #include "common/formats/model_layout.h"
 #include "common/model/bind_adapter.h"
@@ -186,21 +185,13 @@ class RoundTraining {
     WEFT_TRY_ASSIGN(const Codec* codec, FindCodec(plan_.codec));
     WEFT_TRY_ASSIGN(output.payload, EncodeBundle(update, *codec));
     WEFT_TRY_ASSIGN(output.local_state, LocalState(trained, parts.kept));
-    UpdateHeader& header = output.header;
-    header.run = plan_.run;
-    header.round = plan_.round;
-    header.client = job_.client;
-    header.version = plan_.version;
-    header.base_hash = plan_.base_hash;
+    UpdateHeader& header = output.header = HeaderOf(job_, output.payload);
     header.spec = parts.shipped.spec;
-    header.codec = plan_.codec;
     header.num_examples = trained.num_examples;
     header.label_tokens = trained.label_tokens;
     header.steps = trained.steps.size();
     header.train_loss = trained.train_loss;
     WEFT_TRY_ASSIGN(header.metrics, MetricsOf(trained, parts.shipped));
-    header.payload_bytes = output.payload.size();
-    header.payload_sha256 = Sha256Hex(output.payload.span());
     return output;
   }
 
@@ -239,16 +230,20 @@ class RoundTraining {
   const Adapter* keeps_ = nullptr;  // a part of the adapter at this site
 };
 
-Result<AdapterBinding> BindBundle(const Model& model, AdapterBundle bundle) {
+Status Bind(const Model& model, const AdapterState& state, AdapterBinding& binding) {
   const at::NoGradGuard no_grad;
+  WEFT_TRY_ASSIGN(const LowRankAdapter lowered, Lower(state));
+  WEFT_TRY_ASSIGN(std::vector<Factors> factors, FactorsFor(model, lowered));
+  binding.push_back(std::move(factors));
+  WEFT_TRY_ASSIGN(binding.back().dense, DenseFor(model, state.dense));
+  return OkStatus();
+}
+
+Result<AdapterBinding> BindBundle(const Model& model, AdapterBundle bundle) {
   AdapterBinding binding;
   for (const std::optional<AdapterState>* part :
        {&bundle.adapter, &bundle.frozen, &bundle.base_change}) {
-    if (!part->has_value()) continue;
-    WEFT_TRY_ASSIGN(const LowRankAdapter lowered, Lower(**part));
-    WEFT_TRY_ASSIGN(std::vector<Factors> factors, FactorsFor(model, lowered));
-    binding.push_back(std::move(factors));
-    WEFT_TRY_ASSIGN(binding.back().dense, DenseFor(model, (*part)->dense));
+    if (part->has_value()) WEFT_TRY(Bind(model, **part, binding));
   }
   WEFT_TRY(CheckHead(model, binding));
   return binding;
@@ -259,11 +254,7 @@ Status BindKept(const Model& model, const Blob& local_state, AdapterBinding& bin
   if (local_state.empty()) return OkStatus();
   const Result<TrainingState> before = DecodeTrainingState(local_state);
   if (!before.ok() || !before->kept) return OkStatus();
-  const at::NoGradGuard no_grad;
-  WEFT_TRY_ASSIGN(const LowRankAdapter lowered, Lower(*before->kept));
-  WEFT_TRY_ASSIGN(std::vector<Factors> factors, FactorsFor(model, lowered));
-  binding.push_back(std::move(factors));
-  return OkStatus();
+  return Bind(model, *before->kept, binding);
 }
 
 Result<EvalReport> Evaluate(Site& site, const ClientEvaluateJob& job, JobControl& control) {

@@ -12,6 +12,7 @@
 
 #include "aggregator/strategies/slots.h"
 #include "common/adapters/adapter.h"
+#include "common/adapters/peft_io.h"
 #include "common/base/str.h"
 #include "common/tensor/guard.h"
 
@@ -34,6 +35,11 @@ struct SiteOutcome {
   double change = 0;                      // ‖D‖² of what the round changed in the adapter
   std::vector<double> client_alignments;  // ⟨D_k, D⟩
 };
+
+// A sum of float32 in float64 cannot overflow, and keeps every NaN and infinity.
+bool AllFinite(const at::Tensor& value) {
+  return std::isfinite(value.sum(at::kDouble).item<double>());
+}
 
 double Square(const at::Tensor& core) { return core.square().sum().item<double>(); }
 
@@ -161,8 +167,7 @@ Result<SiteOutcome> MergeOneSite(const Strategy& strategy, const MergeInput& rou
                    {{"A", merge.factors.A_RI.to(at::kFloat).contiguous()},
                     {"B", merge.factors.B_OR.to(at::kFloat).contiguous()}}};
   for (const NamedTensor& tensor : outcome.state.tensors) {
-    // A sum of float32 in float64 cannot overflow, and keeps every NaN and infinity.
-    if (!std::isfinite(tensor.value.sum(at::kDouble).item<double>())) {
+    if (!AllFinite(tensor.value)) {
       return InvalidArgument(Str("the merged ", tensor.name,
                                  " has values that are not finite in float32: the updates of this "
                                  "round are too large to be added up; bound them with "
@@ -255,7 +260,7 @@ Result<std::vector<NamedTensor>> MergeDense(const MergeInput& input) {
   }
   for (NamedTensor& tensor : merged) {
     tensor.value = tensor.value.to(at::kFloat);
-    if (!at::isfinite(tensor.value).all().item<bool>()) {
+    if (!AllFinite(tensor.value)) {
       return InvalidArgument(
           Str("[merge] the merged ", tensor.name, " has values that are not finite in float32"));
     }
@@ -310,19 +315,14 @@ Certificate Certify(const std::vector<SiteOutcome>& outcomes, const MergeInput& 
 Result<GlobalState> Lowered(const GlobalState& global) {
   WEFT_TRY_ASSIGN(const LowRankAdapter factors, Lower(global.adapter));
   GlobalState lowered = global;
-  lowered.adapter.sites.clear();
-  for (const LowRankSite& site : factors) {
-    lowered.adapter.sites.push_back(
-        {site.site, {{"A", site.factors.A_RI}, {"B", site.factors.B_OR}}});
-  }
-  lowered.adapter.spec = UnitSpec(global.init, lowered.adapter.sites);
+  lowered.adapter = LoraFromFactors(global.init, factors);
   return lowered;
 }
 
 Status CheckAllFinite(const AdapterState& state) {
   for (const SiteState& site : state.sites) {
     for (const NamedTensor& tensor : site.tensors) {
-      if (std::isfinite(tensor.value.sum(at::kDouble).item<double>())) continue;
+      if (AllFinite(tensor.value)) continue;
       return InvalidArgument(Str("[merge] site ", site.site.path, ": the merged ", tensor.name,
                                  " has values that are not finite in float32"));
     }
@@ -399,12 +399,11 @@ Result<double> UpdateNorm(const AdapterState& update, const std::optional<Adapte
           Str("[update-norm] got ", update.sites.size(), " sites, sent were ", sent->sites.size()));
     }
     WEFT_TRY_ASSIGN(const Adapter* method, FindAdapter(update.spec.method));
-    const std::vector<LowRank> after = method->EffectiveAll(update, nullptr);
-    const std::vector<LowRank> before =
-        sent ? method->EffectiveAll(*sent, nullptr) : std::vector<LowRank>();
     double square = 0;
-    for (size_t i = 0; i < after.size(); ++i) {
-      square += GramSquare(sent ? Difference(after[i], before[i]) : after[i]);
+    for (size_t i = 0; i < update.sites.size(); ++i) {
+      LowRank change = method->Effective(update, i);
+      if (sent) change = Difference(change, method->Effective(*sent, i));
+      square += GramSquare(change);
     }
     return std::sqrt(square);
   });

@@ -105,6 +105,14 @@ void LowRankSum::Add(const LowRank& factors, double coefficient) {
   dense_OI_ = at::addmm(dense_OI_, B_OR, A_RI);
 }
 
+void LowRankSum::AddMatrix(const at::Tensor& matrix_OI) {
+  WEFT_CHECK(matrix_OI.size(0) == out_ && matrix_OI.size(1) == in_, "a matrix ", matrix_OI.size(0),
+             "×", matrix_OI.size(1), " of a site ", out_, "×", in_);
+  dense_OI_ = rank_ == 0 ? matrix_OI : Matrix() + matrix_OI;
+  blocks_.clear();
+  rank_ += std::min(out_, in_);
+}
+
 void LowRankSum::Add(const LowRankSum& other, double coefficient) {
   for (const LowRank& block : other.blocks_) Add(block, coefficient);
   if (!other.dense()) return;
@@ -233,6 +241,16 @@ IdealDistance DistanceToIdeal(const LowRank& published, const LowRankSum& ideal,
 Recompressed Recompress(const LowRankSum& sum,
                         const std::function<int64_t(const at::Tensor&)>& choose_rank) {
   return sum.dense() ? FromMatrix(sum.Matrix(), choose_rank) : FromStack(sum.Stack(), choose_rank);
+}
+
+LowRank Sketched(const LowRankSum& sum, const at::Tensor& omega_IL) {
+  if (sum.dense()) {
+    const at::Tensor Q_OL = Basis(at::matmul(sum.Matrix(), omega_IL));
+    return {at::matmul(Q_OL.t(), sum.Matrix()), Q_OL};
+  }
+  const LowRank stack = sum.Stack();
+  const at::Tensor Q_OL = Basis(at::matmul(stack.B_OR, at::matmul(stack.A_RI, omega_IL)));
+  return {at::matmul(at::matmul(Q_OL.t(), stack.B_OR), stack.A_RI), Q_OL};
 }
 
 double EnergyFrom(const at::Tensor& spectrum, int64_t rank) {

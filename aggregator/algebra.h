@@ -23,6 +23,8 @@ class LowRankSum {
 
   /// Adds coefficient · B·A; the coefficient goes into B. Factors of any precision.
   void Add(const LowRank& factors, double coefficient = 1);
+  /// Adds a matrix [out×in]; the sum is dense from then on.
+  void AddMatrix(const at::Tensor& matrix_OI);
   /// Adds coefficient · the other sum.
   void Add(const LowRankSum& other, double coefficient = 1);
 
@@ -92,6 +94,11 @@ struct Recompressed {
 /// R×R core, or from the dense matrix where that is smaller. `choose_rank` sees the spectrum.
 [[nodiscard]] Recompressed Recompress(
     const LowRankSum& sum, const std::function<int64_t(const at::Tensor& spectrum)>& choose_rank);
+
+/// Q·(Qᵀ·sum) with Q an orthonormal basis of sum·Ω (Halko et al. 2011; FedASK, 2507.09990): the sum
+/// itself where its rank is at most the sketch's, near its best approximation where Ω has some
+/// columns more than wanted. Needs the sum only through two products that are linear in it.
+[[nodiscard]] LowRank Sketched(const LowRankSum& sum, const at::Tensor& omega_IL);
 
 /// Σ_{i≥rank} σ_i²: what cutting to that rank takes away.
 [[nodiscard]] double EnergyFrom(const at::Tensor& spectrum, int64_t rank);

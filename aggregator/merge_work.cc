@@ -181,7 +181,7 @@ Result<MergeJob::Output> RunMerge(const MergeJob& job, JobControl& control) {
         SpooledUpdates::Open(std::move(received), SitesOf(global.adapter), job.weighting,
                              job.max_examples, DenseLayoutOf(global.adapter)));
     WEFT_TRY_ASSIGN(MergedRound merged,
-                    MergeRound(*strategy, {job.strategy, global, *updates}, control));
+                    MergeRound(*strategy, {job.strategy, global, *updates, job.plan.round.number}, control));
     MergeJob::Output output;
     WEFT_TRY_ASSIGN(EncodedState state, EncodeState(merged.global));
     output.state = std::move(state.bytes);

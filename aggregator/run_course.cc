@@ -406,7 +406,10 @@ AdapterSpec RunCourse::PlanAdapter(const Capabilities& offer, RoundId round) {
   CopyBaseChange(office_.global, spec);
   const Result<const Adapter*> method = FindAdapter(name);
   WEFT_CHECK(method.ok(), "a member of method ", name);  // joining checked it
-  return (*method)->ForRound(spec, settings.run.seed, round.number);
+  spec = (*method)->ForRound(spec, settings.run.seed, round.number);
+  const Result<const Strategy*> strategy = FindStrategy(settings.strategy.name);
+  WEFT_CHECK(strategy.ok(), strategy.status());  // the start checked it
+  return (*strategy)->ForRound(settings.strategy, spec, settings.run.seed, round.number);
 }
 
 RoundPlan RunCourse::PlanNextRound(uint32_t attempt,

@@ -9,9 +9,11 @@
 #include <sys/resource.h>
 
 #include "aggregator/spooled_updates.h"
+#include "aggregator/strategies/robust_rules.h"
 #include "aggregator/strategies/round_merge.h"
 #include "aggregator/strategies/slots.h"
 #include "aggregator/strategies/state_block.h"
+#include "cli/bench_baselines.h"
 #include "cli/set_up.h"
 #include "cli/whole_number.h"
 #include "common/adapters/adapter.h"
@@ -30,6 +32,8 @@ struct Options {
   int64_t modules = 8;
   std::vector<int64_t> dim = {1024, 1024};  // out, in
   std::string strategy = "exact-svd";
+  RobustSettings robust;
+  std::vector<std::string> baselines;
   int64_t repeat = 3;
   int threads = 0;
   bool json = false;
@@ -72,10 +76,67 @@ Result<ReceivedUpdate> MakeUpdate(const Options& options, int64_t index,
   return update;
 }
 
+// What choosing the clients' weights takes by itself: the median of its runs.
+Result<double> ChooseSeconds(const Strategy& strategy, const MergeInput& input, int64_t repeat) {
+  std::vector<double> weights;
+  for (size_t k = 0; k < input.updates.size(); ++k) weights.push_back(input.updates.weight(k));
+  std::vector<double> seconds;
+  for (int64_t i = 0; i < repeat; ++i) {
+    const auto began = std::chrono::steady_clock::now();
+    JobControl control;
+    WEFT_TRY_ASSIGN(const at::Tensor gram, ChangeGram(strategy, input, control));
+    static_cast<void>(ChooseClients(input.settings.robust, gram, weights, weights.size()));
+    seconds.push_back(
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count());
+  }
+  std::sort(seconds.begin(), seconds.end());
+  return seconds[seconds.size() / 2];
+}
+
+struct Measured {
+  double merge_s;
+  double bytes;
+  LinearSite layer;
+  int64_t stacked;  // rank of all updates of a layer together
+};
+
+void Report(const Options& options, const Measured& measured, const Certificate& certificate,
+            nlohmann::ordered_json beside) {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  const double peak_mb = static_cast<double>(usage.ru_maxrss) / 1024;
+  for (const std::string& name : options.baselines) {
+    const double baseline_s =
+        BaselineSeconds(name, options.modules, measured.layer, measured.stacked,
+                        static_cast<uint64_t>(measured.bytes), options.repeat);
+    beside["baselines"][name] = {{"seconds", baseline_s},
+                                 {"merge_to_baseline", measured.merge_s / baseline_s}};
+  }
+  if (options.json) {
+    nlohmann::ordered_json out = {{"merge_s", measured.merge_s},
+                                  {"gb_per_s", measured.bytes / measured.merge_s / 1e9},
+                                  {"peak_rss_mb", peak_mb},
+                                  {"payload_mb", measured.bytes / 1e6},
+                                  {"error_before_truncation", certificate.error_before_truncation},
+                                  {"error_published", certificate.error_published}};
+    if (!beside.is_null()) out.update(beside);
+    std::cout << out.dump() << "\n";
+  } else {
+    std::cout << options.strategy << ", " << options.clients << " clients, " << options.modules
+              << " layers " << options.dim[0] << "×" << options.dim[1] << ": " << measured.merge_s
+              << " s a merge (median of " << options.repeat << "), "
+              << measured.bytes / measured.merge_s / 1e9 << " GB/s of updates, peak memory "
+              << peak_mb << " MB\n";
+    if (!beside.is_null()) std::cout << beside.dump(2) << "\n";
+  }
+}
+
 Status Run(const Options& options) {
   if (options.threads > 0) at::set_num_threads(options.threads);
   WEFT_TRY_ASSIGN(const Strategy* strategy, FindStrategy(options.strategy));
-  const StrategySettings settings{.name = options.strategy};
+  StrategySettings settings{.name = options.strategy};
+  settings.robust = options.robust;
+  WEFT_TRY(CheckStrategySettings(settings, {}));
   std::vector<LinearSite> sites;
   for (int64_t i = 0; i < options.modules; ++i) {
     sites.push_back({Str("layers.", i, ".q_proj"), options.dim[1], options.dim[0]});
@@ -111,24 +172,17 @@ Status Run(const Options& options) {
   }
   std::sort(seconds.begin(), seconds.end());
   const double merge_s = seconds[seconds.size() / 2];
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  const double peak_mb = static_cast<double>(usage.ru_maxrss) / 1024;
-  if (options.json) {
-    std::cout << nlohmann::json{{"merge_s", merge_s},
-                                {"gb_per_s", bytes / merge_s / 1e9},
-                                {"peak_rss_mb", peak_mb},
-                                {"payload_mb", bytes / 1e6},
-                                {"error_before_truncation", certificate.error_before_truncation},
-                                {"error_published", certificate.error_published}}
-                     .dump()
-              << "\n";
-  } else {
-    std::cout << options.strategy << ", " << options.clients << " clients, " << options.modules
-              << " layers " << options.dim[0] << "×" << options.dim[1] << ": " << merge_s
-              << " s a merge (median of " << options.repeat << "), " << bytes / merge_s / 1e9
-              << " GB/s of updates, peak memory " << peak_mb << " MB\n";
+  nlohmann::ordered_json beside;
+  if (ChoosesWeights(settings.robust)) {
+    WEFT_TRY_ASSIGN(const auto updates, SpooledUpdates::Open(received, sites, "examples", 0));
+    WEFT_TRY_ASSIGN(beside["choose_s"],
+                    ChooseSeconds(*strategy, {settings, global, *updates}, options.repeat));
   }
+  int64_t stacked = 0;
+  for (const ReceivedUpdate& update : received) {
+    stacked += SiteRank(update.client.adapter, sites.front());
+  }
+  Report(options, {merge_s, bytes, sites.front(), stacked}, certificate, std::move(beside));
   return OkStatus();
 }
 
@@ -148,6 +202,12 @@ Action SetUpBenchMerge(CLI::App& app) {
   number("--dim", options->dim, limits::kDimensionMax, "outputs and inputs of a layer: 4096 4096")
       ->expected(2);
   app.add_option("--strategy", options->strategy, "rule to run")->capture_default_str();
+  app.add_option("--robust", options->robust.rule, "robust rule before it")->capture_default_str();
+  app.add_option("--byzantine", options->robust.byzantine, "liars that the rule reckons with")
+      ->check(WholeNumber(int64_t{0}, kClientsMax));
+  app.add_option("--baseline", options->baselines, "measured beside it, in turn: copy,qr-svd,…")
+      ->delimiter(',')
+      ->check(CLI::IsMember(Baselines()));
   number("--repeat", options->repeat, 1'000'000, "merges; the median is reported")
       ->capture_default_str();
   app.add_option("--threads", options->threads, "torch threads; 0: all cores")

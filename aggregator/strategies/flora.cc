@@ -10,23 +10,22 @@
 #include <algorithm>
 #include <numeric>
 
-#include "aggregator/strategies/foreign_settings.h"
+#include "aggregator/strategies/frozen_stack.h"
+#include "aggregator/strategies/robust_rules.h"
 #include "aggregator/strategies/rules.h"
 #include "aggregator/strategies/slots.h"
+#include "aggregator/strategies/target.h"
 #include "common/adapters/adapter.h"
 #include "common/base/str.h"
 
 namespace weft {
 namespace {
 
-// Singular values below this share of the largest are rounding noise of float32 factors.
-constexpr double kNoise = 1e-12;
-
+constexpr std::string_view kKeys[] = {"stack-budget-mb"};
 constexpr int64_t kAppend = -1;  // in a rank plan: no recompression needed
 
-int64_t NumericalRank(const at::Tensor& spectrum) {
-  if (spectrum.size(0) == 0) return 0;
-  return (spectrum > kNoise * spectrum[0]).sum().item<int64_t>();
+int64_t RankAboveNoise(const at::Tensor& spectrum) {
+  return spectrum.size(0) == 0 ? 0 : NumericalRank(spectrum, spectrum[0].item<double>());
 }
 
 bool IsZero(const SiteState& site) { return !site.Get("B").any().item<bool>(); }
@@ -36,17 +35,13 @@ class Flora final : public Strategy {
   std::string_view name() const override { return "flora"; }
 
   StrategyTraits traits() const override {
-    return {
-        .needs_each_update = true, .mixed_ranks = true, .mixed_methods = true, .gauge_free = true};
+    return {.mixed_ranks = true,
+            .mixed_methods = true,
+            .gauge_free = true,
+            .exact = true,
+            .any_weights = true};
   }
-
-  Status Check(const StrategySettings& settings) const override {
-    if (settings.stack_budget_mb < 1) {
-      return InvalidArgument(Str("[flora] strategy.stack-budget-mb is ", settings.stack_budget_mb,
-                                 ", wanted at least 1"));
-    }
-    return CheckNoSvdSettings(settings);
-  }
+  std::span<const std::string_view> keys() const override { return kKeys; }
 
   // F = 0 as one empty slot a site: readers need no special case for an adapter without factors.
   Result<GlobalState> Init(const AdapterSpec& spec, std::span<const LinearSite> sites,
@@ -70,44 +65,51 @@ class Flora final : public Strategy {
     return std::optional<LowRank>();
   }
 
-  Result<std::vector<int64_t>> RankPlan(const MergeInput& input) const override {
+  Result<RoundSurvey> Survey(const MergeInput& input) const override {
     const std::vector<SiteState>& sites = input.global.adapter.sites;
-    std::vector<int64_t> plan(sites.size(), kAppend);
+    RoundSurvey survey{.ranks = std::vector<int64_t>(sites.size(), kAppend)};
+    // Only a sum of the clients' own blocks can be appended as these blocks.
+    const bool own_blocks =
+        !LooksAtElements(input.settings.robust) && input.settings.optimizer.name == "none";
     double bytes = 0;
     for (size_t i = 0; i < sites.size(); ++i) {
       const LinearSite& site = sites[i].site;
       const int64_t full = std::min(site.in, site.out);
       WEFT_TRY_ASSIGN(const int64_t stacked, StackedRank(input, i));
-      if (stacked > full) plan[i] = full;
+      if (stacked > full || !own_blocks) survey.ranks[i] = full;
       bytes += static_cast<double>(std::min(stacked, full) * (site.in + site.out) * 4);
     }
     const double budget = static_cast<double>(input.settings.stack_budget_mb) * 1e6;
-    if (bytes <= budget) return plan;
-    return WithinBudget(input, budget);
+    if (bytes <= budget) return survey;
+    WEFT_TRY_ASSIGN(survey.ranks, WithinBudget(input, budget));
+    return survey;
   }
 
-  Result<SiteMerge> MergeSite(const MergeInput& input, std::span<const int64_t> rank_plan,
+  Result<SiteMerge> MergeSite(const MergeInput& input, const RoundSurvey& survey,
                               size_t site) const override {
     const SiteState& old = input.global.adapter.sites[site];
+    WEFT_TRY_ASSIGN(SiteTarget target, GrowthOf(input, site));
     SiteMerge merge;
     merge.adds_to_old = true;
-    merge.rest = LowRankSum(old.site.out, old.site.in);
-    WEFT_TRY_ASSIGN(merge.ideal, IdealMean(input, site));
+    merge.sum = std::move(target.sum);
+    merge.sum_is_mean = target.sum_is_mean;
+    merge.rest = std::move(target.rest);
+    merge.memory = std::move(target.memory);
     const Recompressed growth =
-        Recompress(merge.ideal, [](const at::Tensor& spectrum) { return spectrum.size(0); });
+        Recompress(merge.sum, [](const at::Tensor& spectrum) { return spectrum.size(0); });
     merge.spectrum = growth.spectrum;
     merge.before_truncation = LowRankSum(old.site.out, old.site.in);
-    if (rank_plan[site] == kAppend) {
+    if (survey.ranks[site] == kAppend) {
       merge.before_truncation.Add(growth.before_cutting);
       merge.whole_energy = EnergyFrom(growth.spectrum, 0);
       merge.kept = IsZero(old) ? 0 : old.Get("A").size(0);
       WEFT_TRY_ASSIGN(merge.factors, Grown(input, site));
       return merge;
     }
-    LowRankSum whole = merge.ideal;
+    LowRankSum whole = merge.sum;
     whole.Add({old.Get("A"), old.Get("B")});
     const Recompressed svd = Recompress(whole, [&](const at::Tensor& spectrum) {
-      return std::clamp<int64_t>(NumericalRank(spectrum), 1, rank_plan[site]);
+      return std::clamp<int64_t>(RankAboveNoise(spectrum), 1, survey.ranks[site]);
     });
     merge.factors = {svd.V_IQ.t(), svd.U_OQ * svd.S_Q};
     merge.before_truncation.Add(svd.before_cutting);
@@ -164,10 +166,11 @@ class Flora final : public Strategy {
       return static_cast<double>((sites[i].site.in + sites[i].site.out) * 4);
     };
     for (size_t i = 0; i < sites.size(); ++i) {
-      WEFT_TRY_ASSIGN(LowRankSum whole, IdealMean(input, i));
+      WEFT_TRY_ASSIGN(const SiteTarget growth, GrowthOf(input, i));
+      LowRankSum whole = growth.sum;
       whole.Add({sites[i].Get("A"), sites[i].Get("B")});
       const at::Tensor spectrum = Recompress(whole, [](const at::Tensor&) { return 0; }).spectrum;
-      for (int64_t j = 1; j < NumericalRank(spectrum); ++j) {
+      for (int64_t j = 1; j < RankAboveNoise(spectrum); ++j) {
         slots.push_back({spectrum[j].square().item<double>() / slot_bytes(i), i});
       }
       bytes += slot_bytes(i);

@@ -3,7 +3,6 @@
 // and what layers share stays shared: MSPLoRA tier by tier, KaSA by stacking and QR–SVD, NOLA one
 // side at a time. One method and one rank for all clients.
 
-#include "aggregator/strategies/foreign_settings.h"
 #include "aggregator/strategies/rules.h"
 #include "aggregator/strategies/slots.h"
 #include "common/base/str.h"
@@ -15,18 +14,8 @@ class Native final : public Strategy {
  public:
   std::string_view name() const override { return "native"; }
 
-  StrategyTraits traits() const override {
-    return {.needs_each_update = true,
-            .mixed_ranks = false,
-            .mixed_methods = false,
-            .gauge_free = false,
-            .own_coordinates = true};
-  }
-
-  Status Check(const StrategySettings& settings) const override {
-    WEFT_TRY(CheckNoSvdSettings(settings));
-    return CheckNoStackBudget(settings);
-  }
+  StrategyTraits traits() const override { return {.own_coordinates = true}; }
+  std::span<const std::string_view> keys() const override { return {}; }
 
   Result<GlobalState> Init(const AdapterSpec& spec, std::span<const LinearSite> sites,
                            uint64_t seed) const override {
@@ -68,13 +57,13 @@ class Native final : public Strategy {
     return method->Merge(updates, spec, 0);
   }
 
-  Result<SiteMerge> MergeSite(const MergeInput& input, std::span<const int64_t>,
+  Result<SiteMerge> MergeSite(const MergeInput& input, const RoundSurvey&,
                               size_t site) const override {
     const AdapterState& state = input.whole->state;
     const LinearSite& layer = state.sites[site].site;
     SiteMerge merge;
     WEFT_TRY_ASSIGN(merge.factors, LowerSite(state.spec, state.sites[site]));
-    WEFT_TRY_ASSIGN(merge.ideal, IdealMean(input, site));
+    WEFT_TRY_ASSIGN(merge.sum, input.updates.Mean(site));
     merge.rest = LowRankSum(layer.out, layer.in);
     merge.before_truncation = LowRankSum(layer.out, layer.in);
     merge.before_truncation.Add(input.whole->before_cutting[site].factors);

@@ -3,13 +3,11 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
-#include <exception>
-#include <functional>
-#include <mutex>
 #include <numeric>
 #include <optional>
-#include <thread>
 
+#include "aggregator/strategies/robust_rules.h"
+#include "aggregator/strategies/site_threads.h"
 #include "aggregator/strategies/slots.h"
 #include "common/adapters/adapter.h"
 #include "common/adapters/peft_io.h"
@@ -21,6 +19,8 @@
 namespace weft {
 namespace {
 
+constexpr int64_t kEnergiesMax = 64;  // singular values that a certificate tells of
+
 // One site's share of the certificate: squares, so that sites add up.
 struct SiteOutcome {
   SiteState state;
@@ -29,11 +29,14 @@ struct SiteOutcome {
   double before_truncation = 0;
   double published = 0;
   double to_ideal = 0;
+  double rule = 0;
+  std::vector<double> energies;  // σ² of the published ranks
   double cut_energy = 0;
   double whole_energy = 0;
   double effective_rank = 0;
   double change = 0;                      // ‖D‖² of what the round changed in the adapter
   std::vector<double> client_alignments;  // ⟨D_k, D⟩
+  std::vector<NamedTensor> memory;
 };
 
 // A sum of float32 in float64 cannot overflow, and keeps every NaN and infinity.
@@ -65,11 +68,57 @@ class SiteUpdates final : public UpdateSource {
     WEFT_CHECK(site == site_, "site ", site, " of the updates of site ", site_);
     return stack_;
   }
+  [[nodiscard]] Result<LowRankSum> Mean(size_t site) const override {
+    if (!mean_) {
+      WEFT_TRY_ASSIGN(mean_, UpdateSource::Mean(site));
+    }
+    return *mean_;
+  }
 
  private:
   const UpdateSource& all_;
   size_t site_;
   SiteStack stack_;
+  mutable std::optional<LowRankSum>
+      mean_;  // a dense one is not formed twice; one thread has a site
+};
+
+// The same updates as a robust rule has weighed them.
+class WeighedUpdates final : public UpdateSource {
+ public:
+  WeighedUpdates(const UpdateSource& all, const std::vector<double>& coefficients)
+      : all_(all), coefficients_(coefficients) {}
+
+  [[nodiscard]] size_t size() const override { return all_.size(); }
+  [[nodiscard]] const ClientPlan& plan(size_t client) const override { return all_.plan(client); }
+  [[nodiscard]] double weight(size_t client) const override { return coefficients_[client]; }
+  [[nodiscard]] double update_norm(size_t client) const override {
+    return all_.update_norm(client);
+  }
+  [[nodiscard]] Result<LowRank> Factors(size_t client, size_t site) const override {
+    return all_.Factors(client, site);
+  }
+  [[nodiscard]] Result<SiteStack> Stack(size_t site) const override {
+    WEFT_TRY_ASSIGN(SiteStack stack, all_.Stack(site));
+    at::Tensor scales = at::empty({stack.begins.back()}, at::kDouble);
+    for (size_t k = 0; k < size(); ++k) {
+      scales.narrow(0, stack.begins[k], stack.begins[k + 1] - stack.begins[k])
+          .fill_(coefficients_[k] / all_.weight(k));
+    }
+    stack.factors.B_OR = stack.factors.B_OR * scales.to(stack.factors.B_OR.device());
+    return stack;
+  }
+
+ private:
+  const UpdateSource& all_;
+  const std::vector<double>& coefficients_;
+};
+
+// The round as MergeOneSite sees it: the updates as they came, and what a robust rule made of them.
+struct Round {
+  const Strategy& strategy;
+  const MergeInput& input;
+  const std::optional<ClientChoice>& choice;
 };
 
 LowRank SlotsFrom(const SiteState& site, int64_t first) {
@@ -89,28 +138,34 @@ LowRankSum Published(const SiteMerge& merge, const SiteState& state, const SiteS
   return published;
 }
 
-void CertifyAgainstIdeal(const SiteMerge& merge, const LowRankSum& published,
-                         SiteOutcome& outcome) {
-  const LowRankSum* const sums[] = {&merge.ideal, &merge.rest, &merge.before_truncation,
-                                    &published};
+// `ideal` is Σ p_k s_k B_k A_k, or null where the rule's own sum is just that.
+void CertifyTarget(const SiteMerge& merge, const LowRankSum& published, const LowRankSum* ideal,
+                   SiteOutcome& outcome) {
+  std::vector<const LowRankSum*> sums = {&merge.sum, &merge.rest, &merge.before_truncation,
+                                         &published};
+  if (ideal != nullptr) sums.push_back(ideal);
   const std::vector<at::Tensor> cores = Cores(sums);
   const at::Tensor target = cores[0] + cores[1];
+  const at::Tensor& ideal_core = ideal == nullptr ? cores[0] : cores[4];
   outcome.target = Square(target);
-  outcome.ideal = Square(cores[0]);
+  outcome.ideal = Square(ideal_core);
   outcome.before_truncation = Square(cores[2] - target);
   outcome.published = Square(cores[3] - target);
-  outcome.to_ideal = Square(cores[3] - cores[0]);
+  outcome.to_ideal = Square(cores[3] - ideal_core);
+  outcome.rule = Square(target - ideal_core);
 }
 
 // A rule with a target of its own, factors that it publishes as they are: all that comes between is
 // rounding.
-void CertifyOwnTarget(const SiteMerge& merge, const SiteState& old, SiteOutcome& outcome) {
+void CertifyOwnTarget(const SiteMerge& merge, const LowRankSum& ideal, const SiteState& old,
+                      SiteOutcome& outcome) {
   const LowRank published = SlotsFrom(outcome.state, 0);
   outcome.target = GramSquare(merge.factors);
   outcome.published = GramSquare(Difference(merge.factors, published));
-  const IdealDistance distance = DistanceToIdeal(published, merge.ideal, old.site.path);
+  const IdealDistance distance = DistanceToIdeal(published, ideal, old.site.path);
   outcome.ideal = distance.ideal_square;
   outcome.to_ideal = distance.square;
+  outcome.rule = distance.square;  // to rounding: nothing else comes between
 }
 
 // p_k ⟨ΔW_k, y⟩ for every client k.
@@ -143,8 +198,7 @@ Status AlignClients(const Strategy& strategy, const MergeInput& input, size_t si
   const ClientPlan* sent_to = nullptr;
   for (size_t k = 0; k < input.updates.size(); ++k) {
     const ClientPlan& plan = input.updates.plan(k);
-    // Slots other than the top ones are drawn for each client.
-    if (sent_to == nullptr || input.settings.slots != "top" || sent_to->adapter != plan.adapter) {
+    if (sent_to == nullptr || !SentAlike(*sent_to, plan)) {
       WEFT_TRY_ASSIGN(const std::optional<LowRank> sent, strategy.Sent(input.global, site, plan));
       sent_with_change = sent ? InnerProduct(*sent, change) : 0;
       sent_to = &plan;
@@ -154,14 +208,18 @@ Status AlignClients(const Strategy& strategy, const MergeInput& input, size_t si
   return OkStatus();
 }
 
-Result<SiteOutcome> MergeOneSite(const Strategy& strategy, const MergeInput& round,
-                                 std::span<const int64_t> rank_plan, size_t site,
+Result<SiteOutcome> MergeOneSite(const Round& round, const RoundSurvey& survey, size_t site,
                                  StackMemory& memory) {
-  WEFT_TRY_ASSIGN(SiteStack stack, round.updates.StackIn(memory, site));
-  const SiteUpdates updates(round.updates, site, std::move(stack));
-  const MergeInput input{round.settings, round.global, updates, round.whole};
+  const MergeInput& whole = round.input;
+  WEFT_TRY_ASSIGN(SiteStack stack, whole.updates.StackIn(memory, site));
+  const SiteUpdates updates(whole.updates, site, std::move(stack));
+  const MergeInput input{whole.settings, whole.global, updates, whole.round, whole.whole};
+  std::optional<WeighedUpdates> weighed;
+  if (round.choice) weighed.emplace(updates, round.choice->coefficients);
+  const MergeInput as_weighed{whole.settings, whole.global, weighed ? *weighed : input.updates,
+                              whole.round, whole.whole};
   const SiteState& old = input.global.adapter.sites[site];
-  WEFT_TRY_ASSIGN(const SiteMerge merge, strategy.MergeSite(input, rank_plan, site));
+  WEFT_TRY_ASSIGN(const SiteMerge merge, round.strategy.MergeSite(as_weighed, survey, site));
   SiteOutcome outcome;
   outcome.state = {old.site,
                    {{"A", merge.factors.A_RI.to(at::kFloat).contiguous()},
@@ -175,60 +233,43 @@ Result<SiteOutcome> MergeOneSite(const Strategy& strategy, const MergeInput& rou
     }
   }
   LowRankSum change = Published(merge, outcome.state, old);
-  if (merge.aims_at_ideal) {
-    CertifyAgainstIdeal(merge, change, outcome);
+  WEFT_TRY_ASSIGN(const LowRankSum ideal, updates.Mean(site));
+  if (merge.has_target) {
+    CertifyTarget(merge, change, !round.choice && merge.sum_is_mean ? nullptr : &ideal, outcome);
   } else {
-    CertifyOwnTarget(merge, old, outcome);
+    CertifyOwnTarget(merge, ideal, old, outcome);
+  }
+  for (const NamedTensor& tensor : merge.memory) {
+    outcome.memory.push_back({old.site.path + ":" + tensor.name, tensor.value});
   }
   outcome.cut_energy = merge.cut_energy;
   outcome.whole_energy = merge.whole_energy;
   outcome.effective_rank = EffectiveRank(merge.spectrum);
+  const at::Tensor leading = merge.spectrum.narrow(
+      0, 0, std::min({merge.spectrum.size(0), merge.factors.A_RI.size(0), kEnergiesMax}));
+  const at::Tensor energies = leading.square().cpu().contiguous();
+  outcome.energies.assign(energies.const_data_ptr<double>(),
+                          energies.const_data_ptr<double>() + energies.size(0));
   if (!merge.adds_to_old) change.Add({old.Get("A"), old.Get("B")}, -1);
-  WEFT_TRY(AlignClients(strategy, input, site, change, outcome));
+  WEFT_TRY(AlignClients(round.strategy, input, site, change, outcome));
   return outcome;
 }
 
-// Calls work(i, memory) for every i below count, on all cores, each with memory of its own. One
-// thread works on an index, so the results do not depend on how many there are. Threads of our own
-// and not OpenMP's: MKL's QR waits forever inside an OpenMP region that gives it fewer threads than
-// torch has told it to use.
-void ForEach(size_t count, const std::function<void(size_t, StackMemory&)>& work) {
-  const size_t cores = std::max(1U, std::thread::hardware_concurrency());
-  const size_t threads = std::min(count, cores / static_cast<size_t>(at::get_num_threads()));
-  std::atomic<size_t> next{0};
-  std::exception_ptr escaped;
-  std::mutex mutex;
-  const auto run = [&, torch_threads = at::get_num_threads()] {
-    // A new thread would let torch use all cores, and QR and SVD of a site have other bits then.
-    at::set_num_threads(torch_threads);
-    const c10::InferenceMode no_autograd;
-    StackMemory memory;
-    try {
-      for (size_t i = next++; i < count; i = next++) work(i, memory);
-    } catch (...) {
-      const std::scoped_lock lock(mutex);
-      escaped = std::current_exception();
-    }
-  };
-  {
-    std::vector<std::jthread> others;
-    for (size_t i = 1; i < threads; ++i) others.emplace_back(run);
-    run();
-  }
-  if (escaped) std::rethrow_exception(escaped);
-}
-
-Result<std::vector<SiteOutcome>> MergeSites(const Strategy& strategy, const MergeInput& input,
-                                            JobControl& control) {
-  WEFT_TRY_ASSIGN(const std::vector<int64_t> rank_plan, strategy.RankPlan(input));
+Result<std::vector<SiteOutcome>> MergeSites(const Round& round, JobControl& control) {
+  const MergeInput& input = round.input;
+  std::optional<WeighedUpdates> weighed;
+  if (round.choice) weighed.emplace(input.updates, round.choice->coefficients);
+  const MergeInput as_weighed{input.settings, input.global, weighed ? *weighed : input.updates,
+                              input.round, input.whole};
+  WEFT_TRY_ASSIGN(const RoundSurvey survey, round.strategy.Survey(as_weighed));
   std::vector<std::optional<Result<SiteOutcome>>> results(input.global.adapter.sites.size());
-  const std::string where = Str("[", strategy.name(), "] site ");
+  const std::string where = Str("[", round.strategy.name(), "] site ");
   std::atomic<size_t> merged{0};
-  ForEach(results.size(), [&](size_t site, StackMemory& memory) {
+  ForEachSite(results.size(), [&](size_t site, StackMemory& memory) {
     if (control.cancelled) return;
     const std::string& path = input.global.adapter.sites[site].site.path;
-    results[site] = Guarded(where + path,
-                            [&] { return MergeOneSite(strategy, input, rank_plan, site, memory); });
+    results[site] =
+        Guarded(where + path, [&] { return MergeOneSite(round, survey, site, memory); });
     control.progress = static_cast<float>(++merged) / static_cast<float>(results.size());
   });
   std::vector<SiteOutcome> outcomes;
@@ -243,32 +284,69 @@ Result<std::vector<SiteOutcome>> MergeSites(const Strategy& strategy, const Merg
   return outcomes;
 }
 
-// Σ p_k θ_k of whole modules, in client order. They have no factors, so there is nothing to merge
-// but the average, whatever the rule.
-Result<std::vector<NamedTensor>> MergeDense(const MergeInput& input) {
-  std::vector<NamedTensor> merged;
-  for (const NamedTensor& old : input.global.adapter.dense) {
-    merged.push_back({old.name, at::zeros(old.value.sizes(), at::kDouble)});
-  }
-  if (merged.empty()) return merged;
-  for (size_t k = 0; k < input.updates.size(); ++k) {
-    WEFT_TRY_ASSIGN(const std::vector<NamedTensor> own, input.updates.Dense(k));
-    WEFT_CHECK(own.size() == merged.size(), own.size(), " of ", merged.size());
-    for (size_t i = 0; i < own.size(); ++i) {
-      merged[i].value.add_(own[i].value.to(at::kDouble), input.updates.weight(k));
+// One whole module of all clients: the mean Σ p_k θ_k in client order, or what the robust rule
+// makes of the changes θ_k − θ.
+at::Tensor MergeModule(const std::vector<at::Tensor>& values, const at::Tensor& old,
+                       const MergeInput& input, const std::optional<ClientChoice>& choice) {
+  if (choice && LooksAtElements(input.settings.robust)) {
+    std::vector<at::Tensor> seen;
+    for (size_t k = 0; k < values.size(); ++k) {
+      const double share = choice->coefficients[k];
+      if (share > 0) seen.push_back((values[k] - old) * share);
     }
+    return seen.empty() ? old : old + CombineElements(input.settings.robust, at::stack(seen));
   }
-  for (NamedTensor& tensor : merged) {
-    tensor.value = tensor.value.to(at::kFloat);
-    if (!AllFinite(tensor.value)) {
-      return InvalidArgument(
-          Str("[merge] the merged ", tensor.name, " has values that are not finite in float32"));
+  at::Tensor merged = choice ? old.clone() : at::zeros_like(old);
+  for (size_t k = 0; k < values.size(); ++k) {
+    if (choice) {
+      merged.add_(values[k] - old, choice->coefficients[k]);
+    } else {
+      merged.add_(values[k], input.updates.weight(k));
     }
   }
   return merged;
 }
 
-Certificate Certify(const std::vector<SiteOutcome>& outcomes, const MergeInput& input) {
+// Whole modules have no factors, so there is nothing to merge but themselves, whatever the
+// strategy.
+Result<std::vector<NamedTensor>> MergeDense(const MergeInput& input,
+                                            const std::optional<ClientChoice>& choice) {
+  const std::vector<NamedTensor>& olds = input.global.adapter.dense;
+  std::vector<NamedTensor> merged;
+  if (olds.empty()) return merged;
+  std::vector<std::vector<at::Tensor>> values(olds.size());
+  for (size_t k = 0; k < input.updates.size(); ++k) {
+    WEFT_TRY_ASSIGN(const std::vector<NamedTensor> own, input.updates.Dense(k));
+    WEFT_CHECK(own.size() == olds.size(), own.size(), " of ", olds.size());
+    for (size_t i = 0; i < own.size(); ++i) values[i].push_back(own[i].value.to(at::kDouble));
+  }
+  for (size_t i = 0; i < olds.size(); ++i) {
+    const at::Tensor old = olds[i].value.to(at::kDouble);
+    merged.push_back({olds[i].name, MergeModule(values[i], old, input, choice).to(at::kFloat)});
+    if (AllFinite(merged.back().value)) continue;
+    return InvalidArgument(
+        Str("[merge] the merged ", olds[i].name, " has values that are not finite in float32"));
+  }
+  return merged;
+}
+
+// What a robust rule makes of the round; nothing where none is set.
+Result<std::optional<ClientChoice>> Choose(const Strategy& strategy, const MergeInput& input,
+                                           JobControl& control) {
+  const RobustSettings& robust = input.settings.robust;
+  if (!ChoosesWeights(robust)) return std::optional<ClientChoice>();
+  std::vector<double> weights;
+  size_t trusted = input.updates.size();
+  for (size_t k = 0; k < input.updates.size(); ++k) {
+    weights.push_back(input.updates.weight(k));
+    if (input.updates.plan(k).client.name == robust.trusted) trusted = k;
+  }
+  WEFT_TRY_ASSIGN(const at::Tensor gram, ChangeGram(strategy, input, control));
+  return std::optional<ClientChoice>(ChooseClients(robust, gram, weights, trusted));
+}
+
+Certificate Certify(const std::vector<SiteOutcome>& outcomes, const MergeInput& input,
+                    const std::optional<ClientChoice>& choice) {
   Certificate certificate;
   SiteOutcome sum;
   for (const SiteOutcome& site : outcomes) {
@@ -286,6 +364,9 @@ Certificate Certify(const std::vector<SiteOutcome>& outcomes, const MergeInput& 
     sum.before_truncation += site.before_truncation;
     sum.published += site.published;
     sum.to_ideal += site.to_ideal;
+    sum.rule += site.rule;
+    if (sum.energies.size() < site.energies.size()) sum.energies.resize(site.energies.size(), 0);
+    for (size_t i = 0; i < site.energies.size(); ++i) sum.energies[i] += site.energies[i];
     sum.cut_energy += site.cut_energy;
     sum.whole_energy += site.whole_energy;
     certificate.effective_rank += site.effective_rank / static_cast<double>(outcomes.size());
@@ -295,6 +376,12 @@ Certificate Certify(const std::vector<SiteOutcome>& outcomes, const MergeInput& 
   certificate.error_before_truncation = Ratio(sum.before_truncation, sum.target);
   certificate.error_published = Ratio(sum.published, sum.target);
   certificate.error_to_ideal = Ratio(sum.to_ideal, sum.ideal);
+  certificate.error_rule = Ratio(sum.rule, sum.ideal);
+  for (size_t i = 0; i < sum.energies.size(); ++i) {
+    const double energy = sum.energies[i];
+    certificate.energy_by_rank.emplace_back(Str(i + 1),
+                                            energy == 0 ? 0 : energy / sum.whole_energy);
+  }
   certificate.tail_energy = sum.cut_energy == 0 ? 0 : sum.cut_energy / sum.whole_energy;
 
   double change = 0;
@@ -307,7 +394,13 @@ Certificate Certify(const std::vector<SiteOutcome>& outcomes, const MergeInput& 
     const double scale = norm * std::sqrt(change);
     certificate.client_norms.emplace_back(name, norm);
     certificate.client_cosines.emplace_back(name, scale == 0 ? 0 : alignment / scale);
+    if (!choice) continue;
+    certificate.client_coefficients.emplace_back(name, choice->coefficients[k]);
+    if (!choice->reasons[k].empty()) {
+      certificate.client_remarks.emplace_back(name, choice->reasons[k]);
+    }
   }
+  if (choice) certificate.notes = choice->notes;
   return certificate;
 }
 
@@ -336,13 +429,15 @@ Result<MergedRound> MergeOwn(const Strategy& strategy, const MergeInput& input,
   WEFT_TRY_ASSIGN(const Adapter::Merged whole, strategy.MergeWhole(input));
   WEFT_TRY(CheckAllFinite(whole.state));
   WEFT_TRY_ASSIGN(const GlobalState lowered, Lowered(input.global));
-  const MergeInput by_site{input.settings, lowered, input.updates, &whole};
-  WEFT_TRY_ASSIGN(const std::vector<SiteOutcome> outcomes, MergeSites(strategy, by_site, control));
+  const MergeInput by_site{input.settings, lowered, input.updates, input.round, &whole};
+  const std::optional<ClientChoice> no_choice;
+  WEFT_TRY_ASSIGN(const std::vector<SiteOutcome> outcomes,
+                  MergeSites({strategy, by_site, no_choice}, control));
   MergedRound merged;
-  merged.certificate = Certify(outcomes, input);
+  merged.certificate = Certify(outcomes, input, no_choice);
   merged.global = input.global;
   merged.global.adapter = whole.state;
-  WEFT_TRY_ASSIGN(merged.global.adapter.dense, MergeDense(input));
+  WEFT_TRY_ASSIGN(merged.global.adapter.dense, MergeDense(input, no_choice));
   return merged;
 }
 
@@ -353,15 +448,22 @@ Result<MergedRound> MergeRound(const Strategy& strategy, const MergeInput& input
   if (input.updates.size() == 0) return FailedPrecondition("[merge] a round without updates");
   return Guarded(Str("[", strategy.name(), "]"), [&]() -> Result<MergedRound> {
     if (strategy.traits().own_coordinates) return MergeOwn(strategy, input, control);
-    WEFT_TRY_ASSIGN(std::vector<SiteOutcome> outcomes, MergeSites(strategy, input, control));
+    WEFT_TRY_ASSIGN(const std::optional<ClientChoice> choice, Choose(strategy, input, control));
+    WEFT_TRY_ASSIGN(std::vector<SiteOutcome> outcomes,
+                    MergeSites({strategy, input, choice}, control));
     MergedRound merged;
-    merged.certificate = Certify(outcomes, input);
+    merged.certificate = Certify(outcomes, input, choice);
     merged.global.strategy = input.global.strategy;
     merged.global.init = input.global.init;
     merged.global.base_change = input.global.base_change;
-    for (SiteOutcome& site : outcomes) merged.global.adapter.sites.push_back(std::move(site.state));
+    for (SiteOutcome& site : outcomes) {
+      merged.global.adapter.sites.push_back(std::move(site.state));
+      for (NamedTensor& tensor : site.memory) {
+        merged.global.memory.push_back(std::move(tensor));
+      }
+    }
     merged.global.adapter.spec = UnitSpec(input.global.init, merged.global.adapter.sites);
-    WEFT_TRY_ASSIGN(merged.global.adapter.dense, MergeDense(input));
+    WEFT_TRY_ASSIGN(merged.global.adapter.dense, MergeDense(input, choice));
     return merged;
   });
 }

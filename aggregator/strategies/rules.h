@@ -5,9 +5,21 @@
 
 namespace weft {
 
-[[nodiscard]] const Strategy& FedAvgStrategy();
-[[nodiscard]] const Strategy& FloraStrategy();
 [[nodiscard]] const Strategy& ExactSvdStrategy();
+[[nodiscard]] const Strategy& FedAskStrategy();
+[[nodiscard]] const Strategy& FedAvgStrategy();
+[[nodiscard]] const Strategy& FedExStrategy();
+[[nodiscard]] const Strategy& FedMomentumStrategy();
+[[nodiscard]] const Strategy& FedRotStrategy();
+[[nodiscard]] const Strategy& FedSvdStrategy();
+[[nodiscard]] const Strategy& FfaStrategy();
+[[nodiscard]] const Strategy& FloristStrategy();
+[[nodiscard]] const Strategy& FloraStrategy();
+[[nodiscard]] const Strategy& HetLoraStrategy();
+[[nodiscard]] const Strategy& LoraFairStrategy();
 [[nodiscard]] const Strategy& NativeStrategy();
+[[nodiscard]] const Strategy& RaFloraStrategy();
+[[nodiscard]] const Strategy& RblaStrategy();
+[[nodiscard]] const Strategy& RoLoraStrategy();
 
 }  // namespace weft

@@ -39,6 +39,13 @@ Result<SiteStack> UpdateSource::Stack(size_t site) const {
   return StackIn(memory, site);
 }
 
+Result<LowRankSum> UpdateSource::Mean(size_t site) const {
+  WEFT_TRY_ASSIGN(const SiteStack stack, Stack(site));
+  LowRankSum mean(stack.factors.B_OR.size(0), stack.factors.A_RI.size(1));
+  mean.Add(stack.factors);
+  return mean;
+}
+
 Result<SiteStack> UpdateSource::StackIn(StackMemory& memory, size_t site) const {
   SiteStack stack;
   stack.begins.push_back(0);

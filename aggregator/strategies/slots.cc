@@ -1,15 +1,27 @@
 #include "aggregator/strategies/slots.h"
 
 #include <algorithm>
+#include <cstring>
 #include <map>
+#include <numeric>
 
 #include "common/adapters/adapter.h"
+#include "common/adapters/lora.h"
+#include "common/adapters/match.h"
+#include "common/adapters/method_spec.h"
+#include "common/base/random.h"
 #include "common/base/str.h"
 
 // Shape legend: O out, I in, R a client's rank, G the global rank.
 
 namespace weft {
 namespace {
+
+constexpr char kDrawn[] = "draw ";  // and the round's key
+
+at::Tensor Index(const std::vector<int64_t>& rows, at::Device device) {
+  return at::tensor(rows, at::kLong).to(device);
+}
 
 // Rows of A for slots that have none: dead ones, and those beyond the global rank.
 at::Tensor WithUsableRows(const at::Tensor& A_GI, const at::Tensor& B_OG, int64_t rank,
@@ -23,15 +35,42 @@ at::Tensor WithUsableRows(const at::Tensor& A_GI, const at::Tensor& B_OG, int64_
     (lacks ? missing : alive).push_back(j);
   }
   if (missing.empty()) return A_GI;
-  const auto index = [&](const std::vector<int64_t>& rows) {
-    return at::tensor(rows, at::kLong).to(A_GI.device());
-  };
   at::Tensor A_RI = at::zeros({rank, A_GI.size(1)}, A_GI.options());
-  const at::Tensor living = A_GI.index_select(0, index(alive));
-  A_RI.index_copy_(0, index(alive), living);
+  const at::Tensor living = A_GI.index_select(0, Index(alive, A_GI.device()));
+  A_RI.index_copy_(0, Index(alive, A_GI.device()), living);
   const at::Tensor fresh = CompletingRows(living, static_cast<int64_t>(missing.size()), path);
-  A_RI.index_copy_(0, index(missing), fresh.to(A_GI.scalar_type()));
+  A_RI.index_copy_(0, Index(missing, A_GI.device()), fresh.to(A_GI.scalar_type()));
   return A_RI;
+}
+
+// The slots that lie frozen beside what the client is given: those beyond what any client trains,
+// and where its spec says so those that only this one does not train. Nothing if there are none.
+std::optional<AdapterState> FrozenSlots(const GlobalState& global, const ClientPlan& client) {
+  const bool tail = FindOption(client.adapter, kSlotsOption) != nullptr;
+  AdapterState frozen;
+  bool any = false;
+  for (size_t i = 0; i < global.adapter.sites.size(); ++i) {
+    const SiteState& old = global.adapter.sites[i];
+    const int64_t trained = TrainedSlots(global, i);
+    const std::vector<int64_t> given = SlotsOf(client, old.site, trained);
+    std::vector<int64_t> others;
+    for (int64_t j = tail ? 0 : trained; j < old.Get("A").size(0); ++j) {
+      if (!std::binary_search(given.begin(), given.end(), j)) others.push_back(j);
+    }
+    any = any || !others.empty();
+    const at::Tensor& A_GI = old.Get("A");
+    const at::Tensor index = Index(others, A_GI.device());
+    at::Tensor A = A_GI.index_select(0, index);
+    at::Tensor B = old.Get("B").index_select(1, index);
+    if (others.empty()) {  // an adapter has at least one slot a site
+      A = at::zeros({1, old.site.in}, A_GI.options());
+      B = at::zeros({old.site.out, 1}, A_GI.options());
+    }
+    frozen.sites.push_back({old.site, {{"A", A.contiguous()}, {"B", B.contiguous()}}});
+  }
+  if (!any) return std::nullopt;
+  frozen.spec = UnitSpec(global.init, frozen.sites);
+  return frozen;
 }
 
 }  // namespace
@@ -75,39 +114,82 @@ Result<GlobalState> InitSlots(std::string_view strategy, const AdapterSpec& spec
   return global;
 }
 
-Result<SiteState> CutSite(const SiteState& global, const AdapterSpec& client) {
-  const at::Tensor& A_GI = global.Get("A");
-  const at::Tensor& B_OG = global.Get("B");
-  const int64_t rank = SiteRank(client, global.site);
-  const int64_t slots = std::min(rank, A_GI.size(0));
-  const at::Tensor A_RI =
-      WithUsableRows(A_GI.narrow(0, 0, slots), B_OG.narrow(1, 0, slots), rank, global.site.path);
+AdapterSpec SlotsForRound(const StrategySettings& settings, const AdapterSpec& spec, uint64_t seed,
+                          uint64_t round) {
+  AdapterSpec own = spec;
+  if (spec.method != "lora") return own;
+  if (settings.slots == "random") {
+    const uint64_t key = RandomStream::Derive(seed, {"slots", std::to_string(round)}).NextU64();
+    SetOption(own, "slots", Str("draw ", key));
+  } else if (settings.tail_on_client) {
+    SetOption(own, "slots", "top");
+  }
+  return own;
+}
+
+int64_t TrainedSlots(const GlobalState& global, size_t site) {
+  const SiteState& old = global.adapter.sites[site];
+  return std::min(old.Get("A").size(0), SiteRank(global.init, old.site));
+}
+
+std::vector<int64_t> SlotsOf(const ClientPlan& client, const LinearSite& site, int64_t trained) {
+  const int64_t count = std::min(SiteRank(client.adapter, site), trained);
+  std::vector<int64_t> slots(static_cast<size_t>(trained));
+  std::iota(slots.begin(), slots.end(), 0);
+  const std::string* const option = FindOption(client.adapter, kSlotsOption);
+  if (option != nullptr && option->starts_with(kDrawn)) {
+    const uint64_t key = std::strtoull(option->c_str() + std::strlen(kDrawn), nullptr, 10);
+    RandomStream stream = RandomStream::Derive(key, {client.client.name, site.path});
+    for (size_t i = 0; i < static_cast<size_t>(count); ++i) {
+      std::swap(slots[i], slots[i + stream.Below(slots.size() - i)]);
+    }
+  }
+  slots.resize(static_cast<size_t>(count));
+  std::sort(slots.begin(), slots.end());
+  return slots;
+}
+
+Result<SiteState> CutSite(const GlobalState& global, size_t site, const ClientPlan& client) {
+  const SiteState& old = global.adapter.sites[site];
+  const AdapterSpec& spec = client.adapter;
+  const at::Tensor& A_GI = old.Get("A");
+  const at::Tensor& B_OG = old.Get("B");
+  const int64_t rank = SiteRank(spec, old.site);
+  const at::Tensor slots =
+      Index(SlotsOf(client, old.site, TrainedSlots(global, site)), A_GI.device());
+  const at::Tensor A_SI = A_GI.index_select(0, slots);
+  const at::Tensor B_OS = B_OG.index_select(1, slots);
+  const at::Tensor A_RI = WithUsableRows(A_SI, B_OS, rank, old.site.path);
   at::Tensor B_OR = at::zeros({B_OG.size(0), rank}, B_OG.options().dtype(at::kDouble));
-  B_OR.narrow(1, 0, slots).copy_(B_OG.narrow(1, 0, slots));
-  if (client.method == "lora") {
-    const double scaling = ScalingFor(client, global.site.path);
-    return SiteState{global.site,
+  B_OR.narrow(1, 0, slots.size(0)).copy_(B_OS);
+  if (spec.method == "lora") {
+    const double scaling = ScalingFor(spec, old.site.path);
+    return SiteState{old.site,
                      {{"A", A_RI.contiguous()}, {"B", (B_OR / scaling).to(B_OG.scalar_type())}}};
   }
-  WEFT_TRY_ASSIGN(const Adapter* method, FindAdapter(client.method));
+  WEFT_TRY_ASSIGN(const Adapter* method, FindAdapter(spec.method));
   WEFT_TRY_ASSIGN(AdapterState projected,
-                  method->Project(client, {{global.site, {A_RI, B_OR.to(B_OG.scalar_type())}}}));
+                  method->Project(spec, {{old.site, {A_RI, B_OR.to(B_OG.scalar_type())}}}));
   return std::move(projected.sites.at(0));
 }
 
 Result<AdapterBundle> CutSlots(const GlobalState& global, const ClientPlan& client) {
   WEFT_TRY_ASSIGN(const Adapter* method, FindAdapter(client.adapter.method));
   if (!method->projects()) return AdapterBundle{std::nullopt, global.adapter};
-  AdapterState state;
-  state.spec = client.adapter;
-  state.sites.reserve(global.adapter.sites.size());
-  for (const SiteState& site : global.adapter.sites) {
-    Result<SiteState> cut = CutSite(site, client.adapter);
-    if (!cut.ok())
-      return cut.status().Within(Str("client ", client.client, " site ", site.site.path));
-    state.sites.push_back(std::move(cut).value());
+  AdapterBundle bundle;
+  bundle.adapter.emplace();
+  bundle.adapter->spec = client.adapter;
+  bundle.adapter->sites.reserve(global.adapter.sites.size());
+  for (size_t i = 0; i < global.adapter.sites.size(); ++i) {
+    Result<SiteState> cut = CutSite(global, i, client);
+    if (!cut.ok()) {
+      return cut.status().Within(
+          Str("client ", client.client, " site ", global.adapter.sites[i].site.path));
+    }
+    bundle.adapter->sites.push_back(std::move(cut).value());
   }
-  return AdapterBundle{std::move(state), std::nullopt};
+  bundle.frozen = FrozenSlots(global, client);
+  return bundle;
 }
 
 Result<LowRank> LowerSite(const AdapterSpec& spec, const SiteState& site) {
@@ -125,28 +207,37 @@ Result<std::optional<LowRank>> SentSlots(const GlobalState& global, size_t site,
                                          const ClientPlan& client) {
   WEFT_TRY_ASSIGN(const Adapter* method, FindAdapter(client.adapter.method));
   if (!method->projects()) return std::optional<LowRank>();
-  WEFT_TRY_ASSIGN(const SiteState cut, CutSite(global.adapter.sites[site], client.adapter));
+  WEFT_TRY_ASSIGN(const SiteState cut, CutSite(global, site, client));
   WEFT_TRY_ASSIGN(LowRank factors, LowerSite(client.adapter, cut));
   return std::optional<LowRank>(std::move(factors));
+}
+
+bool SentAlike(const ClientPlan& a, const ClientPlan& b) {
+  if (a.adapter != b.adapter) return false;
+  const std::string* const slots = FindOption(a.adapter, kSlotsOption);
+  return slots == nullptr || !slots->starts_with(kDrawn);
 }
 
 Result<SentMean> MeanOfSent(const MergeInput& input, size_t site) {
   const SiteState& global = input.global.adapter.sites[site];
   const at::Tensor& B_OG = global.Get("B");
+  const int64_t trained = TrainedSlots(input.global, site);
   SentMean mean{at::zeros(B_OG.sizes(), B_OG.options().dtype(at::kDouble)),
                 LowRankSum(global.site.out, global.site.in)};
   std::optional<LowRank> sent;
-  const AdapterSpec* sent_as = nullptr;
+  const ClientPlan* sent_to = nullptr;
   for (size_t k = 0; k < input.updates.size(); ++k) {
     const ClientPlan& client = input.updates.plan(k);
-    if (sent_as == nullptr || *sent_as != client.adapter) {
+    if (sent_to == nullptr || !SentAlike(*sent_to, client)) {
       WEFT_TRY_ASSIGN(sent, SentSlots(input.global, site, client));
-      sent_as = &client.adapter;
+      sent_to = &client;
     }
     if (!sent) continue;
     if (client.adapter.method == "lora") {
-      const int64_t slots = std::min(sent->B_OR.size(1), B_OG.size(1));
-      mean.B_OG.narrow(1, 0, slots).add_(sent->B_OR.narrow(1, 0, slots), input.updates.weight(k));
+      const std::vector<int64_t> slots = SlotsOf(client, global.site, trained);
+      mean.B_OG.index_add_(1, Index(slots, B_OG.device()),
+                           sent->B_OR.narrow(1, 0, static_cast<int64_t>(slots.size())),
+                           input.updates.weight(k));
     } else {
       mean.others.Add(*sent, input.updates.weight(k));
     }
@@ -154,21 +245,17 @@ Result<SentMean> MeanOfSent(const MergeInput& input, size_t site) {
   return mean;
 }
 
-LowRankSum Untrained(const SiteState& global, const SentMean& sent) {
-  LowRankSum sum(global.site.out, global.site.in);
+LowRank UntrainedSlots(const SiteState& global, const SentMean& sent) {
   // One block, not two: subtracting where the rows of A are shared keeps the stack short.
-  const at::Tensor B_OG = global.Get("B").to(at::kDouble) - sent.B_OG;
-  if (B_OG.any().item<bool>()) sum.Add({global.Get("A"), B_OG});
-  sum.Add(sent.others, -1);
-  return sum;
+  return {global.Get("A").to(at::kDouble), global.Get("B").to(at::kDouble) - sent.B_OG};
 }
 
-Result<LowRankSum> IdealMean(const MergeInput& input, size_t site) {
-  const LinearSite& layer = input.global.adapter.sites[site].site;
-  WEFT_TRY_ASSIGN(const SiteStack stack, input.updates.Stack(site));
-  LowRankSum ideal(layer.out, layer.in);
-  ideal.Add(stack.factors);
-  return ideal;
+LowRankSum Untrained(const SiteState& global, const SentMean& sent) {
+  LowRankSum sum(global.site.out, global.site.in);
+  const LowRank slots = UntrainedSlots(global, sent);
+  if (slots.B_OR.any().item<bool>()) sum.Add(slots);
+  sum.Add(sent.others, -1);
+  return sum;
 }
 
 }  // namespace weft

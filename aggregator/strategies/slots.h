@@ -1,6 +1,7 @@
 #pragma once
-// Slots: what rules that hand out the leading slots of one global adapter have in common. A client
-// of rank r gets the first r slots (rows of A, columns of B), B divided by its own scaling.
+// Slots: what rules that hand out slots of one global adapter have in common. A slot is a row of A
+// and the column of B beside it. A client of rank r gets r of those that train, B divided by its
+// own scaling: the first r, or r drawn for it.
 
 #include <optional>
 
@@ -15,9 +16,22 @@ namespace weft {
 [[nodiscard]] Result<GlobalState> InitSlots(std::string_view strategy, const AdapterSpec& spec,
                                             std::span<const LinearSite> sites, uint64_t seed);
 
+/// The spec of a client's LoRA adapter under these settings in that round: which slots it gets, and
+/// whether the others lie frozen beside it. Other methods get the first slots alone.
+[[nodiscard]] AdapterSpec SlotsForRound(const StrategySettings& settings, const AdapterSpec& spec,
+                                        uint64_t seed, uint64_t round);
+
+/// Slots of that site that clients train; those beyond are frozen for good.
+[[nodiscard]] int64_t TrainedSlots(const GlobalState& global, size_t site);
+
+/// Which of `trained` slots the client gets, ascending.
+[[nodiscard]] std::vector<int64_t> SlotsOf(const ClientPlan& client, const LinearSite& site,
+                                           int64_t trained);
+
 /// One site of what the client is sent, of its own rank. A slot that is zero on both sides, or
 /// that the global adapter lacks, gets a direction in A (and B = 0): else it could never learn.
-[[nodiscard]] Result<SiteState> CutSite(const SiteState& global, const AdapterSpec& client);
+[[nodiscard]] Result<SiteState> CutSite(const GlobalState& global, size_t site,
+                                        const ClientPlan& client);
 
 /// A client whose method starts from no given factors gets the whole global adapter as the frozen
 /// part, and was sent nothing that its update is measured against.
@@ -29,20 +43,24 @@ namespace weft {
 [[nodiscard]] Result<std::optional<LowRank>> SentSlots(const GlobalState& global, size_t site,
                                                        const ClientPlan& client);
 
-/// The mean of what the clients started from, Σ p_k sent_k: LoRA clients share the global A, so
+/// Were both given the same factors? Drawn slots are each client's own.
+[[nodiscard]] bool SentAlike(const ClientPlan& a, const ClientPlan& b);
+
+/// The mean of what the clients started from, Σ c_k sent_k: LoRA clients share the global A, so
 /// their part is one B on it; others are blocks of their own.
 struct SentMean {
-  at::Tensor B_OG;  // beside the global adapter's A; undefined: nothing was sent
+  at::Tensor B_OG;  // beside the global adapter's A
   LowRankSum others;
 };
 
-/// Σ p_k sent_k of one site.
+/// Σ c_k sent_k of one site.
 [[nodiscard]] Result<SentMean> MeanOfSent(const MergeInput& input, size_t site);
 
-/// The old global adapter less the mean of what was sent: the part of it that nobody trained.
-[[nodiscard]] LowRankSum Untrained(const SiteState& global, const SentMean& sent);
+/// Factors of the old global adapter less the mean of what LoRA clients were sent, in its own slots
+/// (float64): the part of it that nobody trained.
+[[nodiscard]] LowRank UntrainedSlots(const SiteState& global, const SentMean& sent);
 
-/// Σ p_k s_k B_k A_k of one site, in client order.
-[[nodiscard]] Result<LowRankSum> IdealMean(const MergeInput& input, size_t site);
+/// The same as a sum, what clients of other methods were sent taken away too.
+[[nodiscard]] LowRankSum Untrained(const SiteState& global, const SentMean& sent);
 
 }  // namespace weft

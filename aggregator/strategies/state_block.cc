@@ -8,6 +8,7 @@ namespace weft {
 namespace {
 
 constexpr char kRuleRole[] = "rule";
+constexpr char kMemoryRole[] = "memory";
 constexpr char kStrategyOption[] = "strategy";
 
 Result<AdapterState> ViewSection(const BlockSection& section) {
@@ -30,6 +31,13 @@ Result<EncodedState> EncodeState(const GlobalState& state) {
     WEFT_TRY_ASSIGN(BlockSection base,
                     EncodeAdapter(*state.base_change, kBaseRole, Float32Codec()));
     block.sections.push_back(std::move(base));
+  }
+  if (!state.memory.empty()) {
+    AdapterState memory;
+    memory.spec = state.adapter.spec;
+    memory.dense = state.memory;
+    WEFT_TRY_ASSIGN(BlockSection section, EncodeAdapter(memory, kMemoryRole, Float32Codec()));
+    block.sections.push_back(std::move(section));
   }
   BlockSection& rule = block.sections.emplace_back();
   rule.role = kRuleRole;
@@ -58,6 +66,10 @@ Result<GlobalState> DecodeState(const Blob& bytes, std::string_view strategy) {
   WEFT_TRY_ASSIGN(state.adapter, ViewSection(*adapter));
   if (const BlockSection* base = block.Find(kBaseRole)) {
     WEFT_TRY_ASSIGN(state.base_change, ViewSection(*base));
+  }
+  if (const BlockSection* section = block.Find(kMemoryRole)) {
+    WEFT_TRY_ASSIGN(AdapterState memory, ViewSection(*section));
+    state.memory = std::move(memory.dense);
   }
   return state;
 }

@@ -1,6 +1,7 @@
 #pragma once
 // GlobalState ⇄ bytes: a TensorBlock with the global adapter as its "adapter" section (so anything
-// that reads bundles reads it) and a "rule" section without tensors that holds the strategy's name
+// that reads bundles reads it), what rule and server optimiser remember as the whole tensors of a
+// "memory" section, and a "rule" section without tensors that holds the strategy's name
 // and the spec the run began with. Saving and restoring a strategy is these bytes.
 
 #include "aggregator/strategies/strategy.h"

@@ -20,19 +20,29 @@
 
 namespace weft {
 
-/// What a rule can work with.
+/// What a rule needs, can work with, and promises.
 struct StrategyTraits {
   bool needs_each_update = true;  // false: a weighted sum of the updates would do
   bool mixed_ranks = false;       // clients of different ranks in one round
   bool mixed_methods = false;     // works on lowered factors, whatever method made them
-  bool gauge_free = false;        // depends on products B·A only
+  bool gauge_free = false;        // the product it publishes depends on products B·A only
+  bool exact = false;             // before cutting, its target is G + Σ p_k (ΔW_k − sent_k)
+  bool weights_by_size = true;    // splitting a client in two changes nothing
   // Merges whole adapters of one method in that method's coordinates, and publishes such a one.
   bool own_coordinates = false;
+  // Its target is G + Σ c_k (ΔW_k − sent_k) for any c_k ≥ 0: robust rules may choose them.
+  bool any_weights = false;
+  // One factor trains while the other is the same at every site: rules that look at single elements
+  // of it mean something.
+  bool frozen_side = false;
+  // Clients go on from factors in the basis they had, so that AdamW's moments keep their meaning.
+  bool keeps_basis = false;
 };
 
 /// The global adapter between rounds. Its own spec makes every scaling 1, so it is a plain LoRA
 /// adapter to everyone who reads it (a rule with own_coordinates keeps one of the run's method);
-/// `init` is the spec the run began with, whose ranks bound the global ranks.
+/// `init` is the spec the run began with, whose ranks bound the ranks that clients train. Slots
+/// beyond them are frozen for good.
 struct GlobalState {
   std::string strategy;
   AdapterSpec init;
@@ -40,6 +50,8 @@ struct GlobalState {
   // What the run's method took out of the base model before round 1; applied beside the adapter,
   // never merged.
   std::optional<AdapterState> base_change = std::nullopt;
+  // What rule and server optimiser remember, "<site path>:<name>", float32.
+  std::vector<NamedTensor> memory = {};
 };
 
 /// One site's factors of all clients side by side in client order, the weights in B:
@@ -64,13 +76,15 @@ class UpdateSource {
   virtual ~UpdateSource() = default;
   [[nodiscard]] virtual size_t size() const = 0;
   [[nodiscard]] virtual const ClientPlan& plan(size_t client) const = 0;
-  /// p_k: positive, adding up to 1.
+  /// p_k: positive, adding up to 1. Of updates that a robust rule has weighed: c_k ≥ 0.
   [[nodiscard]] virtual double weight(size_t client) const = 0;
   /// ‖ΔW_k − what it was sent‖_F over all sites, as measured when the update was admitted.
   [[nodiscard]] virtual double update_norm(size_t client) const = 0;
   /// Float64 factors at scale 1 of one site. Thread-safe.
   [[nodiscard]] virtual Result<LowRank> Factors(size_t client, size_t site) const = 0;
   [[nodiscard]] virtual Result<SiteStack> Stack(size_t site) const;
+  /// Σ p_k s_k B_k A_k of one site, in client order.
+  [[nodiscard]] virtual Result<LowRankSum> Mean(size_t site) const;
   /// The client's whole adapter, for rules with own_coordinates. kInternal unless overridden.
   [[nodiscard]] virtual Result<AdapterState> State(size_t client) const;
   /// The client's whole modules, of the global adapter's names and shapes. None unless overridden.
@@ -83,7 +97,14 @@ struct MergeInput {
   const StrategySettings& settings;
   const GlobalState& global;  // for MergeSite of a rule with own_coordinates: in lowered form
   const UpdateSource& updates;
+  uint64_t round = 1;                      // the one that is merged
   const Adapter::Merged* whole = nullptr;  // for MergeSite of such a rule: what MergeWhole gave
+};
+
+/// What a rule decides over all sites together, before it merges them one by one.
+struct RoundSurvey {
+  std::vector<int64_t> ranks = {};   // the largest that each site may have afterwards
+  std::vector<double> weights = {};  // of the clients
 };
 
 /// One site merged, in float64, with what is needed to certify it.
@@ -91,15 +112,17 @@ struct SiteMerge {
   LowRank factors;           // the new global factors, before they are rounded to float32
   int64_t kept = 0;          // leading slots of `factors` that are the old ones, unchanged
   bool adds_to_old = false;  // the target is the growth over the old global, not the global itself
-  LowRankSum ideal;          // Σ p_k s_k B_k A_k
-  // The target is rest + ideal, cut to a rank: before_truncation is what the cut was made from.
-  // Else it is `factors` themselves, and the two sums below are not looked at.
-  bool aims_at_ideal = true;
-  LowRankSum rest;
+  // The target is sum + rest, cut to a rank: before_truncation is what the cut was made from. Else
+  // it is `factors` themselves, and the three sums are not looked at.
+  bool has_target = true;
+  LowRankSum sum;           // Σ c_k s_k B_k A_k, or what the rule puts in its place
+  bool sum_is_mean = true;  // the former, of the weights it was given
+  LowRankSum rest;          // of the old global adapter
   LowRankSum before_truncation;
-  at::Tensor spectrum;      // singular values of the target
-  double cut_energy = 0;    // Σσ² cut away …
-  double whole_energy = 0;  // … of this Σσ²
+  at::Tensor spectrum;                   // singular values of the target
+  double cut_energy = 0;                 // Σσ² cut away …
+  double whole_energy = 0;               // … of this Σσ²
+  std::vector<NamedTensor> memory = {};  // for the next round: names without the site's path
 };
 
 class Strategy {
@@ -109,8 +132,18 @@ class Strategy {
   [[nodiscard]] virtual std::string_view name() const = 0;
   [[nodiscard]] virtual StrategyTraits traits() const = 0;
 
-  /// kInvalidArgument with the reason if settings are out of range or do not go together.
-  [[nodiscard]] virtual Status Check(const StrategySettings& settings) const = 0;
+  /// The keys of [strategy] that it knows beside its name; others must be at their defaults.
+  [[nodiscard]] virtual std::span<const std::string_view> keys() const = 0;
+
+  /// kInvalidArgument with the reason if settings are out of range or do not go together. Nothing
+  /// to say unless overridden.
+  [[nodiscard]] virtual Status Check(const StrategySettings& settings) const;
+
+  /// What a client's adapter of that round is asked beside its own spec: which factor trains, which
+  /// slots it is given. The same spec unless overridden.
+  [[nodiscard]] virtual AdapterSpec ForRound(const StrategySettings& settings,
+                                             const AdapterSpec& spec, uint64_t seed,
+                                             uint64_t round) const;
 
   /// The global adapter before round 1; it changes nothing in the model.
   [[nodiscard]] virtual Result<GlobalState> Init(const AdapterSpec& spec,
@@ -126,16 +159,15 @@ class Strategy {
   [[nodiscard]] virtual Result<std::optional<LowRank>> Sent(const GlobalState& global, size_t site,
                                                             const ClientPlan& client) const = 0;
 
-  /// Looked at once before the sites: the largest rank each site may have afterwards, where the
-  /// rule decides that over all sites together. Empty: it does not.
-  [[nodiscard]] virtual Result<std::vector<int64_t>> RankPlan(const MergeInput& input) const;
+  /// Looked at once before the sites. Nothing decided unless overridden.
+  [[nodiscard]] virtual Result<RoundSurvey> Survey(const MergeInput& input) const;
 
   /// Of a rule with own_coordinates: the round's updates as one adapter of their method.
   [[nodiscard]] virtual Result<Adapter::Merged> MergeWhole(const MergeInput& input) const;
 
   /// Merges one site; any thread.
   [[nodiscard]] virtual Result<SiteMerge> MergeSite(const MergeInput& input,
-                                                    std::span<const int64_t> rank_plan,
+                                                    const RoundSurvey& survey,
                                                     size_t site) const = 0;
 };
 
@@ -146,7 +178,7 @@ class Strategy {
 [[nodiscard]] Result<const Strategy*> FindStrategy(std::string_view name);
 
 /// All that can be refused before a run starts: unknown names, ranges, settings of another rule,
-/// training options that the rule defeats.
+/// robust rules and server optimisers it cannot follow, training options that it defeats.
 [[nodiscard]] Status CheckStrategySettings(const StrategySettings& settings,
                                            const LocalTraining& training);
 

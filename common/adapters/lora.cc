@@ -1,6 +1,7 @@
 #include "common/adapters/lora.h"
 
 #include "common/adapters/factor_init.h"
+#include "common/adapters/match.h"
 #include "common/adapters/method_spec.h"
 #include "common/base/str.h"
 
@@ -9,11 +10,16 @@
 namespace weft {
 namespace {
 
+constexpr std::string_view kTrain = "train";
+
 class Lora final : public Adapter {
  public:
   std::string_view name() const override { return "lora"; }
 
-  Status CheckSpec(const AdapterSpec& spec) const override { return CheckMethodSpec(spec, {}); }
+  Status CheckSpec(const AdapterSpec& spec) const override {
+    WEFT_TRY(CheckMethodSpec(spec, {kTrain, "slots"}));
+    return WordOption(spec, kTrain, {"both", "A", "B"}).status();
+  }
 
   Result<std::vector<SiteLayout>> Layout(const AdapterSpec& spec,
                                          std::span<const LinearSite> sites) const override {
@@ -41,7 +47,10 @@ class Lora final : public Adapter {
     return state;
   }
 
-  std::vector<std::string> Trainable(const AdapterSpec&) const override { return {"A", "B"}; }
+  std::vector<std::string> Trainable(const AdapterSpec& spec) const override {
+    const std::string trained = TrainedFactor(spec);
+    return trained == "both" ? std::vector<std::string>{"A", "B"} : std::vector{trained};
+  }
 
   LowRank Effective(const AdapterState& state, size_t site_index) const override {
     const SiteState& site = state.sites.at(site_index);
@@ -83,6 +92,11 @@ class Lora final : public Adapter {
 const Adapter* LoraAdapter() {
   static const Lora method;
   return &method;
+}
+
+std::string TrainedFactor(const AdapterSpec& lora) {
+  const std::string* const option = FindOption(lora, Str("lora.", kTrain));
+  return option == nullptr ? "both" : *option;
 }
 
 }  // namespace weft

@@ -54,6 +54,8 @@ constexpr SectionText kSections[] = {
     {"adapter", "What is trained; the words and the matching rules are PEFT's."},
     {"train", "Local training of a client in one round."},
     {"strategy", "How the aggregator merges updates."},
+    {"robust", "What keeps one client from bending the merge."},
+    {"server-optimizer", "How the global adapter follows what a round would change."},
     {"wire", "What travels."},
     {"cohort", "Who takes part, how long it may take, what is admitted."},
     {"evaluate", "Evaluation on the aggregator; clients evaluate on their own validation rows."},

@@ -206,23 +206,74 @@ void BindTraining(std::vector<Binding>& t, Settings& s) {
 }
 
 void BindStrategy(std::vector<Binding>& t, Settings& s) {
-  t.push_back({"strategy", "name", &s.strategy.name,
-               "How updates are merged: `exact-svd`, `flora`, `fedavg` or `native`.", kAny});
-  t.push_back({"strategy", "global-rank", &s.strategy.global_rank,
-               "exact-svd: rank kept; 0: the largest of any client.",
-               Between(0, limits::kRankMax)});
-  t.push_back({"strategy", "energy", &s.strategy.energy,
-               "exact-svd: keep the least rank with this share of Σσ²; 0: global-rank decides.",
+  StrategySettings& rule = s.strategy;
+  t.push_back({"strategy", "name", &rule.name,
+               "How updates are merged; docs/strategies.md says what each does.", kAny});
+  t.push_back({"strategy", "global-rank", &rule.global_rank,
+               "Rank kept; 0: the largest of any client.", Between(0, limits::kRankMax)});
+  t.push_back({"strategy", "energy", &rule.energy,
+               "Keep the least rank with this share of Σσ²; 0: global-rank decides.",
                Between(0, 1)});
-  t.push_back({"strategy", "carry", &s.strategy.carry,
+  t.push_back({"strategy", "carry", &rule.carry,
                "exact-svd: carry the tail that clients of low rank were not sent.", kAny});
-  t.push_back({"strategy", "slots", &s.strategy.slots,
-               "exact-svd: which slots a client of low rank trains.", kAny});
-  t.push_back({"strategy", "split", &s.strategy.split,
-               "exact-svd: singular values go to B, or √ of them to both factors.",
+  t.push_back({"strategy", "slots", &rule.slots, "Which slots a client of low rank trains.",
+               OneOf({"top", "random"})});
+  t.push_back({"strategy", "tail-on-client", &rule.tail_on_client,
+               "Slots that a client does not train lie frozen beside its own.", kAny});
+  t.push_back({"strategy", "split", &rule.split,
+               "Singular values go to B, or √ of them to both factors.",
                OneOf({"left", "balanced"})});
-  t.push_back({"strategy", "stack-budget-mb", &s.strategy.stack_budget_mb,
-               "flora: the frozen stack is recompressed beyond this.", AtLeast(1)});
+  t.push_back({"strategy", "stack-budget-mb", &rule.stack_budget_mb,
+               "Frozen stacks are recompressed beyond this.", AtLeast(1)});
+  t.push_back(
+      {"strategy", "absorb", &rule.absorb,
+       "fedavg: α/r of a client goes into its B, as a root into both, or nowhere (raw: only "
+       "to compare with).",
+       OneOf({"B", "sqrt", "raw"})});
+  t.push_back({"strategy", "norm-scope", &rule.norm_scope,
+               "hetlora: weights from norms of the whole model, or layer by layer.",
+               OneOf({"model", "layer"})});
+  t.push_back({"strategy", "ridge", &rule.ridge, "lora-fair: λ.", Above(0)});
+  t.push_back({"strategy", "soften", &rule.soften,
+               "fedrot: share of the rotation, the rest is the identity.", Between(0, 1)});
+  t.push_back({"strategy", "oversample", &rule.oversample,
+               "fedask: columns of the sketch beyond the rank.", Between(0, limits::kRankMax)});
+  t.push_back(
+      {"strategy", "period", &rule.period, "fedsvd: rounds between two bases.", AtLeast(1)});
+}
+
+void BindRobust(std::vector<Binding>& t, Settings& s) {
+  RobustSettings& r = s.strategy.robust;
+  t.push_back({"robust", "rule", &r.rule, "What replaces the mean of what clients changed.",
+               OneOf({"none", "krum", "multi-krum", "bulyan", "geometric-median", "median",
+                      "trimmed-mean", "fltrust", "cosine"})});
+  t.push_back({"robust", "byzantine", &r.byzantine,
+               "How many clients may lie (krum, multi-krum, bulyan).", AtLeast(0)});
+  t.push_back({"robust", "keep", &r.keep,
+               "multi-krum: updates that are averaged; 0: all but `byzantine`.", AtLeast(0)});
+  t.push_back(
+      {"robust", "trim", &r.trim, "trimmed-mean: share cut off at each end.", From(0, 0.5)});
+  t.push_back({"robust", "min-cosine", &r.min_cosine,
+               "cosine: a client further from the geometric median is left out.", Between(-1, 1)});
+  t.push_back({"robust", "trusted", &r.trusted,
+               "fltrust: name of the client that the others are measured by.", kAny});
+  t.push_back({"robust", "clip", &r.clip,
+               "Longer changes are shortened: to clip-norm, or to the round's median.",
+               OneOf({"none", "fixed", "median"})});
+  t.push_back({"robust", "clip-norm", &r.clip_norm, "Norm for `clip = \"fixed\"`.", Above(0)});
+  ServerOptimizerSettings& o = s.strategy.optimizer;
+  t.push_back({"server-optimizer", "name", &o.name,
+               "How the global adapter follows what a round would change.",
+               OneOf({"none", "momentum", "adam", "yogi", "adagrad"})});
+  t.push_back({"server-optimizer", "lr", &o.lr, "Step.", Above(0)});
+  t.push_back({"server-optimizer", "beta1", &o.beta1, "Decay of the momentum.", From(0, 1)});
+  t.push_back(
+      {"server-optimizer", "beta2", &o.beta2, "Decay of the squares (adam, yogi).", From(0, 1)});
+  t.push_back({"server-optimizer", "tau", &o.tau,
+               "Added to √v, in units of the first change's root mean square.", Above(0)});
+}
+
+void BindWire(std::vector<Binding>& t, Settings& s) {
   t.push_back({"wire", "codec", &s.codec, "Precision of updates on the wire.", kAny});
 }
 
@@ -336,6 +387,8 @@ std::vector<Binding> BindSettings(Settings& settings) {
   BindAdapter(table, settings);
   BindTraining(table, settings);
   BindStrategy(table, settings);
+  BindRobust(table, settings);
+  BindWire(table, settings);
   BindCohort(table, settings);
   BindServer(table, settings);
   BindSim(table, settings);

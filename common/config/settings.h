@@ -33,17 +33,47 @@ struct ModelSettings {
   std::string chat_template;    // a name that ChatTemplate knows; empty: the tokenizer's own
 };
 
-/// [strategy]
+/// [robust]: what keeps one client from bending the merge. All but the clip replace the mean, and
+/// act on what each client changed, D_k = ΔW_k − sent_k, in product space.
+struct RobustSettings {
+  std::string rule = "none";
+  int64_t byzantine = 0;      // f: how many clients may lie (krum, multi-krum, bulyan)
+  int64_t keep = 0;           // multi-krum: how many updates are averaged; 0: clients − f
+  double trim = 0.2;          // trimmed-mean: the share cut off at each end
+  double min_cosine = 0;      // cosine: less than this to the robust mean is left out
+  std::string trusted;        // fltrust: the client whose update the others are measured by
+  std::string clip = "none";  // "none", "fixed" at clip_norm, or "median" of the round's norms
+  double clip_norm = 1;
+};
+
+/// [server-optimizer]: how the global adapter follows what a round would change (Reddi et al. 2021).
+struct ServerOptimizerSettings {
+  std::string name = "none";  // "momentum", "adam", "yogi", "adagrad"
+  double lr = 1;
+  double beta1 = 0.9;
+  double beta2 = 0.99;
+  double tau = 1e-3;  // of adam, yogi, adagrad: added to √v, in units of the change's first rms
+};
+
+/// [strategy], and the steps around it.
 struct StrategySettings {
   std::string name = "exact-svd";
-  int64_t global_rank = 0;  // rank kept by exact-svd; 0: the largest rank of any client
-  double energy =
-      0;  // exact-svd keeps the least rank with this share of Σσ²; 0: global_rank alone decides
-  bool carry = true;          // exact-svd: carry the tail that low-rank clients were not sent
-  std::string slots = "top";  // exact-svd: which slots a low-rank client trains
+  int64_t global_rank = 0;  // rank kept; 0: the largest rank of any client
+  double energy = 0;  // keep the least rank with this share of Σσ²; 0: global_rank alone decides
+  bool carry = true;  // exact-svd: carry the tail that low-rank clients were not sent
+  std::string slots = "top";  // which slots a low-rank client trains: "top" or "random"
+  bool tail_on_client = false;  // slots that a client does not train lie frozen beside its own
   std::string split =
       "left";  // how singular values are shared: "left" (B = U·S) or "balanced" (√S on both)
-  int64_t stack_budget_mb = 64;  // flora: the frozen stack is recompressed beyond this
+  int64_t stack_budget_mb = 64;  // frozen stacks are recompressed beyond this
+  std::string absorb = "B";      // fedavg: where a client's α/r goes: "B", "sqrt" (both), "raw" (nowhere)
+  std::string norm_scope = "model";  // hetlora: norms of the whole "model" or of each "layer"
+  double ridge = 0.01;               // lora-fair: λ
+  double soften = 0.5;               // fedrot: share of the rotation in its mix with the identity
+  int64_t oversample = 8;            // fedask: columns of the sketch beyond the rank
+  int64_t period = 1;                // fedsvd: rounds between two new bases
+  RobustSettings robust = {};
+  ServerOptimizerSettings optimizer = {};
 };
 
 /// [cohort]

@@ -16,9 +16,13 @@ struct Certificate {
   double error_published = 0;          // of what clients are given, codec and truncation included
   double error_to_ideal = 0;  // of what was published, to the ideal mean Σ p_k s_k B_k A_k; for
                               // fedavg with more than 192 stacked ranks an estimate (algebra.h)
+  double error_rule = 0;      // of the rule's target to the ideal mean: its choice, nothing is cut yet
   double tail_energy = 0;     // Σ_{i>r} σ_i² cut away, relative to Σσ²
   double effective_rank = 0;  // exp(entropy of σ²/Σσ²), mean over sites
   int64_t rank = 0;           // largest published rank of a site
+  // Share of Σσ² of all sites that lies in their i-th singular values ("1" is the largest), as far as
+  // they are published.
+  std::vector<std::pair<std::string, double>> energy_by_rank;
   struct Site {
     std::string path;
     double error_before_truncation = 0;
@@ -34,6 +38,11 @@ struct Certificate {
   std::vector<std::pair<std::string, double>> client_norms;  // ‖update of k‖_F, by client name
   std::vector<std::pair<std::string, double>>
       client_cosines;  // cosine of client k's update to what the round changed
+  // Where a robust rule was at work: how much of each client's change counted, what it has to say of
+  // some, and of the round.
+  std::vector<std::pair<std::string, double>> client_coefficients;
+  std::vector<std::pair<std::string, std::string>> client_remarks;
+  std::vector<std::string> notes;
 
   friend bool operator==(const Certificate&, const Certificate&) = default;
 };

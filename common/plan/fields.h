@@ -152,6 +152,11 @@ void VisitFields(V& visit, S& certificate) {
   visit.Optional("sites", certificate.sites);
   visit.Optional("client_norms", certificate.client_norms);
   visit.Optional("client_cosines", certificate.client_cosines);
+  visit.Optional("error_rule", certificate.error_rule);
+  visit.Optional("energy_by_rank", certificate.energy_by_rank);
+  visit.Optional("client_coefficients", certificate.client_coefficients);
+  visit.Optional("client_remarks", certificate.client_remarks);
+  visit.Optional("notes", certificate.notes);
 }
 
 }  // namespace weft

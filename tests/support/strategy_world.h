@@ -101,10 +101,40 @@ inline Result<MemoryClient> IdleClient(const Strategy& strategy, const GlobalSta
                                        const ClientPlan& plan, double weight) {
   WEFT_TRY_ASSIGN(const AdapterBundle bundle, strategy.Cut(global, plan));
   MemoryClient client{plan, weight, {}};
-  for (const SiteState& site : bundle.adapter->sites) {
-    client.factors.push_back({site.Get("A"), site.Get("B")});
+  for (size_t i = 0; i < global.adapter.sites.size(); ++i) {
+    if (bundle.adapter) {
+      const SiteState& site = bundle.adapter->sites[i];
+      client.factors.push_back({site.Get("A"), site.Get("B")});
+      continue;
+    }
+    const LinearSite& layer = global.adapter.sites[i].site;  // it starts afresh, with B = 0
+    const int64_t rank = SiteRank(plan.adapter, layer);
+    client.factors.push_back(
+        {RandomMatrix(rank, layer.in, layer.path), at::zeros({layer.out, rank}, at::kDouble)});
   }
   return client;
+}
+
+/// The plan that a client of this rank gets for a round.
+inline ClientPlan PlanFor(const Strategy& strategy, const StrategySettings& settings,
+                          const std::string& name, int64_t rank, double alpha, uint64_t round) {
+  return {ClientId{name}, strategy.ForRound(settings, LoraSpec(rank, alpha), 3, round)};
+}
+
+/// What a client returns whose factors are random after training, those that it may train.
+inline MemoryClient TrainedClient(const Strategy& strategy, const GlobalState& global,
+                                  const ClientPlan& plan, uint64_t seed = 1) {
+  Result<MemoryClient> client = IdleClient(strategy, global, plan, 1);
+  WEFT_CHECK(client.ok(), client.status());
+  const std::vector<std::string> trained = (*FindAdapter("lora"))->Trainable(plan.adapter);
+  for (size_t i = 0; i < client->factors.size(); ++i) {
+    for (const std::string& name : trained) {
+      at::Tensor& factor = name == "A" ? client->factors[i].A_RI : client->factors[i].B_OR;
+      const std::string label = plan.client.name + MemoryUpdates::Path(i) + name;
+      factor = RandomMatrix(factor.size(0), factor.size(1), label, seed);
+    }
+  }
+  return std::move(client).value();
 }
 
 inline at::Tensor Product(const LowRank& factors) {

@@ -162,6 +162,11 @@ class Maker {
     });
     c.client_norms = Numbers();
     c.client_cosines = Numbers();
+    c.error_rule = Number();
+    c.energy_by_rank = Numbers();
+    c.client_coefficients = Numbers();
+    c.client_remarks = List([this] { return std::pair(Text(), Text()); });
+    c.notes = Texts();
     return c;
   }
 

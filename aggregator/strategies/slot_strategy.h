@@ -1,0 +1,28 @@
+#pragma once
+// SlotStrategy: a rule that hands out slots of one global adapter (slots.h). What is left to it is
+// its merge.
+
+#include "aggregator/strategies/slots.h"
+
+namespace weft {
+
+class SlotStrategy : public Strategy {
+ public:
+  AdapterSpec ForRound(const StrategySettings& settings, const AdapterSpec& spec, uint64_t seed,
+                       uint64_t round) const override {
+    return SlotsForRound(settings, spec, seed, round);
+  }
+  Result<GlobalState> Init(const AdapterSpec& spec, std::span<const LinearSite> sites,
+                           uint64_t seed) const override {
+    return InitSlots(name(), spec, sites, seed);
+  }
+  Result<AdapterBundle> Cut(const GlobalState& global, const ClientPlan& client) const override {
+    return CutSlots(global, client);
+  }
+  Result<std::optional<LowRank>> Sent(const GlobalState& global, size_t site,
+                                      const ClientPlan& client) const override {
+    return SentSlots(global, site, client);
+  }
+};
+
+}  // namespace weft

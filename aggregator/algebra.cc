@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <tuple>
 
 #include "common/adapters/singular_form.h"
 #include "common/base/check.h"
@@ -29,32 +30,45 @@ at::Tensor Coordinates(const at::Tensor& columns) {
   return std::get<1>(at::linalg_qr(columns, "r"));
 }
 
-Recompressed Cut(at::Tensor U, at::Tensor S, at::Tensor V, const at::Tensor& spectrum,
-                 const LowRank& before_cutting, int64_t rank) {
-  rank = std::clamp<int64_t>(rank, 0, S.size(0));
-  return {U.narrow(1, 0, rank).contiguous(), S.narrow(0, 0, rank).contiguous(),
-          V.narrow(1, 0, rank).contiguous(), spectrum, before_cutting};
-}
-
 Recompressed FromStack(const LowRank& stack,
                        const std::function<int64_t(const at::Tensor&)>& choose_rank) {
-  const SingularForm form = SingularFormOf(stack);
-  const at::Tensor& U = form.U_OQ;
-  const at::Tensor& S = form.S_Q;
-  const at::Tensor& V = form.V_IQ;
-  return Cut(U, S, V, S, {V.t(), U * S}, choose_rank(S));
+  Frame frame;
+  std::tie(frame.Q_B_OQ, frame.R_B_QR) = at::linalg_qr(stack.B_OR, "reduced");
+  std::tie(frame.Q_A_IQ, frame.R_A_QR) = at::linalg_qr(stack.A_RI.t(), "reduced");
+  at::Tensor vh_QQ;
+  std::tie(frame.u_QQ, frame.S_Q, vh_QQ) =
+      at::linalg_svd(at::matmul(frame.R_B_QR, frame.R_A_QR.t()), /*full_matrices=*/false);
+  frame.v_QQ = vh_QQ.t();
+  const int64_t rank = std::clamp<int64_t>(choose_rank(frame.S_Q), 0, frame.S_Q.size(0));
+  Recompressed cut;
+  cut.U_OQ = at::matmul(frame.u_QQ.narrow(1, 0, rank).t(), frame.Q_B_OQ.t()).t();
+  cut.V_IQ = at::matmul(frame.v_QQ.narrow(1, 0, rank).t(), frame.Q_A_IQ.t()).t();
+  FixSigns(cut.U_OQ, cut.V_IQ);
+  cut.S_Q = frame.S_Q.narrow(0, 0, rank).contiguous();
+  cut.spectrum = frame.S_Q;
+  cut.frame = std::move(frame);
+  return cut;
+}
+
+Recompressed FromSmallMatrix(const at::Tensor& M_OI,
+                             const std::function<int64_t(const at::Tensor&)>& choose_rank) {
+  auto [U, S, Vh] = at::linalg_svd(M_OI, /*full_matrices=*/false);
+  at::Tensor V = Vh.t();
+  FixSigns(U, V);
+  const int64_t rank = std::clamp<int64_t>(choose_rank(S), 0, S.size(0));
+  return {U.narrow(1, 0, rank).contiguous(),
+          S.narrow(0, 0, rank).contiguous(),
+          V.narrow(1, 0, rank).contiguous(),
+          S,
+          std::nullopt,
+          {V.t(), U * S}};
 }
 
 Recompressed FromMatrix(const at::Tensor& M_OI,
                         const std::function<int64_t(const at::Tensor&)>& choose_rank) {
   const int64_t out = M_OI.size(0);
   const int64_t in = M_OI.size(1);
-  if (std::min(out, in) <= kDirectSvdMax) {
-    auto [U, S, Vh] = at::linalg_svd(M_OI, /*full_matrices=*/false);
-    at::Tensor V = Vh.t();
-    FixSigns(U, V);
-    return Cut(U, S, V, S, {V.t(), U * S}, choose_rank(S));
-  }
+  if (std::min(out, in) <= kDirectSvdMax) return FromSmallMatrix(M_OI, choose_rank);
   const bool wide = out <= in;
   const at::Tensor gram = wide ? at::matmul(M_OI, M_OI.t()) : at::matmul(M_OI.t(), M_OI);
   auto [eigenvalues, eigenvectors] = at::linalg_eigh(gram);
@@ -68,18 +82,20 @@ Recompressed FromMatrix(const at::Tensor& M_OI,
   Recompressed top = FromStack(projected(basis.narrow(1, 0, rank).contiguous()),
                                [rank](const at::Tensor&) { return rank; });
   top.spectrum = spectrum;
-  top.before_cutting = projected(basis.contiguous());
+  top.frame.reset();  // it is that of the leading part
+  top.dense = projected(basis.contiguous());
   return top;
 }
 
+// B goes side by side in column-major order, as a QR wants it.
 LowRank SideBySide(std::span<const LowRank> blocks) {
   std::vector<at::Tensor> A_blocks;
   std::vector<at::Tensor> B_blocks;
   for (const LowRank& block : blocks) {
     A_blocks.push_back(block.A_RI);
-    B_blocks.push_back(block.B_OR);
+    B_blocks.push_back(block.B_OR.t());
   }
-  return {at::cat(A_blocks, 0), at::cat(B_blocks, 1)};
+  return {at::cat(A_blocks, 0), at::cat(B_blocks, 0).t()};
 }
 
 }  // namespace
@@ -214,6 +230,35 @@ at::Tensor Spectrum(const LowRank& factors) {
   return at::linalg_eigvalsh(core).flip(0).narrow(0, 0, count).clamp_min(0).sqrt();
 }
 
+at::Tensor SignProbes(int64_t in, std::string_view label, at::Device device) {
+  at::Tensor signs_PI = at::empty({kIdealProbes, in}, at::kDouble);
+  RandomStream stream = RandomStream::Derive(0, {"ideal-probes", label});
+  auto* values = signs_PI.mutable_data_ptr<double>();
+  uint32_t bits = 0;
+  for (int64_t i = 0; i < signs_PI.numel(); ++i, bits >>= 1) {
+    if (i % 32 == 0) bits = stream.NextU32();
+    values[i] = (bits & 1) != 0 ? -1 : 1;
+  }
+  return signs_PI.to(device);
+}
+
+at::Tensor Images(const LowRankSum& sum, const at::Tensor& X_PI) {
+  if (sum.dense()) return at::matmul(X_PI, sum.Matrix().t());
+  const LowRank stack = sum.Stack();
+  return at::matmul(at::matmul(X_PI, stack.A_RI.t()), stack.B_OR.t());
+}
+
+at::Tensor Frame::Images(const at::Tensor& X_PI) const {
+  const at::Tensor inner_PQ = at::matmul(at::matmul(X_PI, Q_A_IQ), v_QQ) * S_Q;
+  return at::matmul(at::matmul(inner_PQ, u_QQ.t()), Q_B_OQ.t());
+}
+
+LowRank Recompressed::BeforeCutting() const {
+  if (!frame) return dense;
+  const at::Tensor U = at::matmul(frame->Q_B_OQ, frame->u_QQ);
+  return {at::matmul(frame->v_QQ.t(), frame->Q_A_IQ.t()), U * frame->S_Q};
+}
+
 IdealDistance DistanceToIdeal(const LowRank& published, const LowRankSum& ideal,
                               std::string_view label) {
   if (ideal.dense() || ideal.rank() <= kExactIdealRank) {
@@ -221,21 +266,12 @@ IdealDistance DistanceToIdeal(const LowRank& published, const LowRankSum& ideal,
     const double square = GramSquare(published) - 2 * InnerProduct(published, ideal) + ideal_square;
     return {std::max(square, 0.0), ideal_square};
   }
-  at::Tensor signs_IP = at::empty({ideal.in(), kIdealProbes}, at::kDouble);
-  RandomStream stream = RandomStream::Derive(0, {"ideal-probes", label});
-  auto* values = signs_IP.mutable_data_ptr<double>();
-  static_assert(kIdealProbes == 32, "a row's signs are the bits of one word");
-  for (int64_t i = 0; i < ideal.in(); ++i) {
-    uint32_t bits = stream.NextU32();
-    for (int64_t p = 0; p < kIdealProbes; ++p, bits >>= 1) *values++ = (bits & 1) != 0 ? -1 : 1;
-  }
-  signs_IP = signs_IP.to(published.A_RI.device());
-  const LowRank stack = ideal.Stack();
-  const at::Tensor image_OP = at::matmul(stack.B_OR, at::matmul(stack.A_RI, signs_IP));
-  const at::Tensor error_OP =
-      image_OP - at::matmul(published.B_OR, at::matmul(published.A_RI, signs_IP));
-  return {error_OP.square().sum().item<double>() / kIdealProbes,
-          image_OP.square().sum().item<double>() / kIdealProbes};
+  const at::Tensor signs_PI = SignProbes(ideal.in(), label, published.A_RI.device());
+  const at::Tensor image_PO = Images(ideal, signs_PI);
+  const at::Tensor error_PO =
+      image_PO - at::matmul(at::matmul(signs_PI, published.A_RI.t()), published.B_OR.t());
+  return {error_PO.square().sum().item<double>() / kIdealProbes,
+          image_PO.square().sum().item<double>() / kIdealProbes};
 }
 
 Recompressed Recompress(const LowRankSum& sum,

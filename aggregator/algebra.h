@@ -6,6 +6,7 @@
 // Shape legend: O out, I in, R stacked rank, Q number of singular values.
 
 #include <functional>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -76,19 +77,43 @@ struct IdealDistance {
 /// merge, both squares are estimated from the same kIdealProbes random sign vectors, drawn from
 /// `label` (Hutchinson 1990: unbiased, relative deviation of one site's square at most
 /// √(2 / kIdealProbes), of the sum over many sites far less).
-inline constexpr int64_t kExactIdealRank = 192;
+inline constexpr int64_t kExactIdealRank = 64;
 inline constexpr int64_t kIdealProbes = 32;
 [[nodiscard]] IdealDistance DistanceToIdeal(const LowRank& published, const LowRankSum& ideal,
                                             std::string_view label);
 
+/// Orthonormal bases of a stack [B_1 … B_K], [A_1; …; A_K], in which it is a small matrix, and that
+/// matrix in singular form: B·A = Q_B·(R_B·R_Aᵀ)·Q_Aᵀ = Q_B·(u·S·vᵀ)·Q_Aᵀ.
+struct Frame {
+  at::Tensor Q_B_OQ;
+  at::Tensor Q_A_IQ;
+  at::Tensor R_B_QR;  // a column for each rank of the stack, in its order
+  at::Tensor R_A_QR;
+  at::Tensor u_QQ;
+  at::Tensor S_Q;
+  at::Tensor v_QQ;
+
+  /// Xᵀ·(the sum as the decomposition gives it)ᵀ of rows X [P×I]: [P×O].
+  [[nodiscard]] at::Tensor Images(const at::Tensor& X_PI) const;
+};
+
 /// A sum brought to singular form, cut to the rank asked for.
 struct Recompressed {
-  at::Tensor U_OQ;         // orthonormal columns; the largest entry of each is positive
-  at::Tensor S_Q;          // descending
-  at::Tensor V_IQ;         // orthonormal columns
-  at::Tensor spectrum;     // all singular values, those cut away too
-  LowRank before_cutting;  // factors of the whole sum as the decomposition gives it
+  at::Tensor U_OQ;             // orthonormal columns; the largest entry of each is positive
+  at::Tensor S_Q;              // descending
+  at::Tensor V_IQ;             // orthonormal columns
+  at::Tensor spectrum;         // all singular values, those cut away too
+  std::optional<Frame> frame;  // of the sum's stack; none for a dense sum
+  LowRank dense = {};          // of a dense sum, BeforeCutting
+
+  /// Factors of the whole sum as the decomposition gives it.
+  [[nodiscard]] LowRank BeforeCutting() const;
 };
+
+/// `kIdealProbes` rows of signs [probes×in], drawn from `label` and the layer's width alone.
+[[nodiscard]] at::Tensor SignProbes(int64_t in, std::string_view label, at::Device device);
+/// X·sumᵀ of rows X [P×in]: [P×out]. Rows, for products of few columns are several times slower.
+[[nodiscard]] at::Tensor Images(const LowRankSum& sum, const at::Tensor& X_PI);
 
 /// Singular values and leading singular vectors of a sum, from QR of both stacks and the SVD of the
 /// R×R core, or from the dense matrix where that is smaller. `choose_rank` sees the spectrum.

@@ -57,6 +57,7 @@ class FedAsk final : public SlotStrategy {
     merge.sum_is_mean = target.sum_is_mean;
     merge.rest = target.rest;
     merge.before_truncation = std::move(whole);
+    merge.frame.reset();  // it is that of the sketch
     merge.memory = target.memory;
     return merge;
   }

@@ -35,7 +35,7 @@ class FedMomentum final : public SlotStrategy {
     trained.Add(sent.others, -1);
     const int64_t kept = SiteRank(input.global.init, layer);
     const Recompressed svd = Recompress(trained, [&](const at::Tensor&) { return kept; });
-    const LowRank& whole = svd.before_cutting;
+    const LowRank whole = svd.BeforeCutting();
     const int64_t tail = whole.A_RI.size(0) - svd.S_Q.size(0);
     LowRankSum residual(layer.out, layer.in);
     residual.Add(

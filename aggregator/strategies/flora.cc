@@ -100,7 +100,8 @@ class Flora final : public Strategy {
     merge.spectrum = growth.spectrum;
     merge.before_truncation = LowRankSum(old.site.out, old.site.in);
     if (survey.ranks[site] == kAppend) {
-      merge.before_truncation.Add(growth.before_cutting);
+      merge.frame = growth.frame;
+      if (!merge.frame) merge.before_truncation.Add(growth.BeforeCutting());
       merge.whole_energy = EnergyFrom(growth.spectrum, 0);
       merge.kept = IsZero(old) ? 0 : old.Get("A").size(0);
       WEFT_TRY_ASSIGN(merge.factors, Grown(input, site));
@@ -112,7 +113,7 @@ class Flora final : public Strategy {
       return std::clamp<int64_t>(RankAboveNoise(spectrum), 1, survey.ranks[site]);
     });
     merge.factors = {svd.V_IQ.t(), svd.U_OQ * svd.S_Q};
-    merge.before_truncation.Add(svd.before_cutting);
+    merge.before_truncation.Add(svd.BeforeCutting());
     merge.before_truncation.Add({old.Get("A"), old.Get("B")}, -1);
     merge.cut_energy = EnergyFrom(svd.spectrum, svd.S_Q.size(0));
     merge.whole_energy = EnergyFrom(svd.spectrum, 0);

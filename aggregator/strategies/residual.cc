@@ -20,7 +20,7 @@ SiteMerge InSingularForm(const MergeInput& input, size_t site, int64_t trained, 
   });
   merge.factors = {svd.V_IQ.t(), svd.U_OQ * svd.S_Q};
   merge.before_truncation = LowRankSum(whole.out(), whole.in());
-  merge.before_truncation.Add(svd.before_cutting);
+  merge.before_truncation.Add(svd.BeforeCutting());
   merge.spectrum = svd.spectrum;
   merge.cut_energy = EnergyFrom(svd.spectrum, svd.S_Q.size(0));
   merge.whole_energy = EnergyFrom(svd.spectrum, 0);

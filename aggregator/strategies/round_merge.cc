@@ -19,6 +19,8 @@
 namespace weft {
 namespace {
 
+// Random vectors that are asked what a decomposition lost: it is either rounding or far more.
+constexpr int64_t kLossProbes = 8;
 constexpr int64_t kEnergiesMax = 64;  // singular values that a certificate tells of
 
 // One site's share of the certificate: squares, so that sites add up.
@@ -155,6 +157,36 @@ void CertifyTarget(const SiteMerge& merge, const LowRankSum& published, const Lo
   outcome.rule = Square(target - ideal_core);
 }
 
+// The same where the sums' own frame is at hand, as small matrices in it: what is published lies in
+// it but for its rounding, and the rule's sum is the ideal. Whether the decomposition gave back
+// what it was given is asked of random vectors, which know nothing of the frame.
+void CertifyInFrame(const SiteMerge& merge, const LowRank& published, const LinearSite& layer,
+                    SiteOutcome& outcome) {
+  const Frame& frame = *merge.frame;
+  const int64_t own = merge.sum.rank();
+  const at::Tensor ideal =
+      at::matmul(frame.R_B_QR.narrow(1, 0, own), frame.R_A_QR.narrow(1, 0, own).t());
+  const at::Tensor target = at::matmul(frame.R_B_QR, frame.R_A_QR.t());
+  const at::Tensor B_PO = published.B_OR.t();
+  const at::Tensor inside_B_PQ = at::matmul(B_PO, frame.Q_B_OQ);
+  const at::Tensor inside_A_PQ = at::matmul(published.A_RI, frame.Q_A_IQ);
+  const at::Tensor outside_B_PO = B_PO - at::matmul(inside_B_PQ, frame.Q_B_OQ.t());
+  const at::Tensor outside_A_PI = published.A_RI - at::matmul(inside_A_PQ, frame.Q_A_IQ.t());
+  const double outside =
+      GramSquare({published.A_RI, outside_B_PO.t()}) + GramSquare({outside_A_PI, inside_B_PQ.t()});
+  const at::Tensor inside = at::matmul(inside_B_PQ.t(), inside_A_PQ);
+  outcome.target = Square(target);
+  outcome.ideal = Square(ideal);
+  outcome.published = Square(inside - target) + outside;
+  outcome.to_ideal = Square(inside - ideal) + outside;
+  outcome.rule = Square(target - ideal);
+  const at::Tensor probes_PI =
+      SignProbes(layer.in, layer.path, published.A_RI.device()).narrow(0, 0, kLossProbes);
+  const at::Tensor lost_PO =
+      Images(merge.sum, probes_PI) + Images(merge.rest, probes_PI) - frame.Images(probes_PI);
+  outcome.before_truncation = Square(lost_PO) / kLossProbes;
+}
+
 // A rule with a target of its own, factors that it publishes as they are: all that comes between is
 // rounding.
 void CertifyOwnTarget(const SiteMerge& merge, const LowRankSum& ideal, const SiteState& old,
@@ -168,6 +200,28 @@ void CertifyOwnTarget(const SiteMerge& merge, const LowRankSum& ideal, const Sit
   outcome.rule = distance.square;  // to rounding: nothing else comes between
 }
 
+bool IsZero(const SiteState& site) { return !site.Get("B").any().item<bool>(); }
+
+// What the frame's decomposition gives, as factors.
+LowRankSum AsSum(const Frame& frame, const LinearSite& layer) {
+  LowRankSum sum(layer.out, layer.in);
+  sum.Add({at::matmul(frame.v_QQ.t(), frame.Q_A_IQ.t()),
+           at::matmul(frame.Q_B_OQ, frame.u_QQ) * frame.S_Q});
+  return sum;
+}
+
+Status CertifyBySums(SiteMerge& merge, const LowRankSum& published, const UpdateSource& updates,
+                     bool sum_is_ideal, const SiteState& old, SiteOutcome& outcome, size_t site) {
+  WEFT_TRY_ASSIGN(const LowRankSum ideal, updates.Mean(site));
+  if (!merge.has_target) {
+    CertifyOwnTarget(merge, ideal, old, outcome);
+    return OkStatus();
+  }
+  if (merge.frame) merge.before_truncation = AsSum(*merge.frame, old.site);
+  CertifyTarget(merge, published, sum_is_ideal ? nullptr : &ideal, outcome);
+  return OkStatus();
+}
+
 // p_k ⟨ΔW_k, y⟩ for every client k.
 std::vector<double> WeightedProducts(const SiteStack& stack, const LowRankSum& y) {
   std::vector<double> products;
@@ -177,9 +231,9 @@ std::vector<double> WeightedProducts(const SiteStack& stack, const LowRankSum& y
     return products;
   }
   const LowRank other = y.Stack();
-  const at::Tensor gram_RS = at::matmul(stack.factors.B_OR.t(), other.B_OR)
-                                 .mul_(at::matmul(stack.factors.A_RI, other.A_RI.t()));
-  const at::Tensor by_rank_R = gram_RS.sum(1).cpu();
+  const at::Tensor gram_SR = at::matmul(other.B_OR.t(), stack.factors.B_OR)
+                                 .mul_(at::matmul(other.A_RI, stack.factors.A_RI.t()));
+  const at::Tensor by_rank_R = gram_SR.sum(0).cpu();
   const double* const values = by_rank_R.const_data_ptr<double>();
   for (size_t k = 0; k < clients; ++k) {
     products.push_back(
@@ -219,7 +273,7 @@ Result<SiteOutcome> MergeOneSite(const Round& round, const RoundSurvey& survey, 
   const MergeInput as_weighed{whole.settings, whole.global, weighed ? *weighed : input.updates,
                               whole.round, whole.whole};
   const SiteState& old = input.global.adapter.sites[site];
-  WEFT_TRY_ASSIGN(const SiteMerge merge, round.strategy.MergeSite(as_weighed, survey, site));
+  WEFT_TRY_ASSIGN(SiteMerge merge, round.strategy.MergeSite(as_weighed, survey, site));
   SiteOutcome outcome;
   outcome.state = {old.site,
                    {{"A", merge.factors.A_RI.to(at::kFloat).contiguous()},
@@ -233,11 +287,12 @@ Result<SiteOutcome> MergeOneSite(const Round& round, const RoundSurvey& survey, 
     }
   }
   LowRankSum change = Published(merge, outcome.state, old);
-  WEFT_TRY_ASSIGN(const LowRankSum ideal, updates.Mean(site));
-  if (merge.has_target) {
-    CertifyTarget(merge, change, !round.choice && merge.sum_is_mean ? nullptr : &ideal, outcome);
+  const bool sum_is_ideal = !round.choice && merge.sum_is_mean;
+  const bool only_new = !merge.adds_to_old || merge.kept >= old.Get("A").size(0) || IsZero(old);
+  if (merge.has_target && merge.frame && sum_is_ideal && only_new) {
+    CertifyInFrame(merge, SlotsFrom(outcome.state, merge.kept), old.site, outcome);
   } else {
-    CertifyOwnTarget(merge, ideal, old, outcome);
+    WEFT_TRY(CertifyBySums(merge, change, updates, sum_is_ideal, old, outcome, site));
   }
   for (const NamedTensor& tensor : merge.memory) {
     outcome.memory.push_back({old.site.path + ":" + tensor.name, tensor.value});

@@ -17,6 +17,7 @@
 namespace weft {
 namespace {
 
+constexpr double kRounding = 1e-12;
 constexpr char kDrawn[] = "draw ";  // and the round's key
 
 at::Tensor Index(const std::vector<int64_t>& rows, at::Device device) {
@@ -253,7 +254,12 @@ LowRank UntrainedSlots(const SiteState& global, const SentMean& sent) {
 LowRankSum Untrained(const SiteState& global, const SentMean& sent) {
   LowRankSum sum(global.site.out, global.site.in);
   const LowRank slots = UntrainedSlots(global, sent);
-  if (slots.B_OR.any().item<bool>()) sum.Add(slots);
+  // Of a slot that all clients trained rounding alone is left, and it would cost a rank of the stack.
+  const at::Tensor left = slots.B_OR.abs().amax(0) > kRounding * global.Get("B").abs().amax(0);
+  const at::Tensor kept = left.nonzero().squeeze(1);
+  if (kept.size(0) > 0) {
+    sum.Add({slots.A_RI.index_select(0, kept), slots.B_OR.index_select(1, kept)});
+  }
   sum.Add(sent.others, -1);
   return sum;
 }

@@ -119,6 +119,7 @@ struct SiteMerge {
   bool sum_is_mean = true;  // the former, of the weights it was given
   LowRankSum rest;          // of the old global adapter
   LowRankSum before_truncation;
+  std::optional<Frame> frame = std::nullopt;  // of sum's and rest's stack; then it is the former
   at::Tensor spectrum;                   // singular values of the target
   double cut_energy = 0;                 // Σσ² cut away …
   double whole_energy = 0;               // … of this Σσ²

@@ -86,8 +86,12 @@ SiteMerge CutToRank(const MergeInput& input, size_t site, SiteTarget target, int
   merge.sum_is_mean = target.sum_is_mean;
   merge.rest = std::move(target.rest);
   merge.memory = std::move(target.memory);
-  merge.before_truncation = LowRankSum(layer.out, layer.in);
-  merge.before_truncation.Add(svd.before_cutting);
+  if (svd.frame) {
+    merge.frame = svd.frame;
+  } else {
+    merge.before_truncation = LowRankSum(layer.out, layer.in);
+    merge.before_truncation.Add(svd.BeforeCutting());
+  }
   merge.spectrum = svd.spectrum;
   merge.cut_energy = EnergyFrom(svd.spectrum, svd.S_Q.size(0));
   merge.whole_energy = EnergyFrom(svd.spectrum, 0);

@@ -15,7 +15,7 @@ struct Certificate {
   double error_before_truncation = 0;  // algebra alone
   double error_published = 0;          // of what clients are given, codec and truncation included
   double error_to_ideal = 0;  // of what was published, to the ideal mean Σ p_k s_k B_k A_k; for
-                              // fedavg with more than 192 stacked ranks an estimate (algebra.h)
+                              // fedavg with more than 64 stacked ranks an estimate (algebra.h)
   double error_rule = 0;      // of the rule's target to the ideal mean: its choice, nothing is cut yet
   double tail_energy = 0;     // Σ_{i>r} σ_i² cut away, relative to Σσ²
   double effective_rank = 0;  // exp(entropy of σ²/Σσ²), mean over sites

@@ -76,7 +76,7 @@ TEST(AlgebraTest, RecompressionIsTheSvdOfTheDenseSum) {
     EXPECT_EQ(count, std::min({out, in, rank}));
     EXPECT_LE(MaxAbs(svd.spectrum - wanted.narrow(0, 0, count)) / wanted[0].item<double>(), 1e-13);
     EXPECT_LE(Relative(Rebuilt(svd), sum.Matrix()), 1e-13);
-    EXPECT_LE(Relative(Dense(svd.before_cutting), sum.Matrix()), 1e-13);
+    EXPECT_LE(Relative(Dense(svd.BeforeCutting()), sum.Matrix()), 1e-13);
     const at::Tensor eye = at::eye(count, at::kDouble);
     EXPECT_LE(MaxAbs(at::matmul(svd.U_OQ.t(), svd.U_OQ) - eye), 1e-13);
     EXPECT_LE(MaxAbs(at::matmul(svd.V_IQ.t(), svd.V_IQ) - eye), 1e-13);

@@ -23,6 +23,7 @@
 #include "common/runtime/durable_file.h"
 #include "common/tensor/device.h"
 #include "common/wire/message_codec.h"
+#include "sim/attackers.h"
 #include "sim/invariants.h"
 #include "sim/sites.h"
 #include "sim/virtual_world.h"
@@ -68,6 +69,10 @@ class Simulation {
                                          : std::max<size_t>(1, std::thread::hardware_concurrency());
     report_.clients = population_.clients.size();
     report_.workers = workers_;
+    WEFT_TRY_ASSIGN(attack_, PlanAttack(settings_, population_));
+    report_.attack = settings_.sim.attack;
+    report_.attack_scale = attack_.scale;
+    for (const ClientId& client : attack_.attackers) report_.attackers.push_back(client.name);
     return OkStatus();
   }
 
@@ -229,6 +234,7 @@ class Simulation {
     TrainWorkOptions work;
     for (const VirtualClient& client : population_.clients) work.sites.push_back(client.site);
     RegisterTrainWork(table_, std::move(work));
+    if (!attack_.attackers.empty()) RegisterAttack(table_, attack_);
     if (population_.evaluation.empty()) return OkStatus();
     ServerEvaluation evaluation;
     WEFT_TRY_ASSIGN(evaluation.model, shared_.models->Get(settings_.train.dtype));
@@ -320,6 +326,7 @@ class Simulation {
   size_t workers_ = 1;
   SharedBase shared_;
   Population population_;
+  AttackPlan attack_;
   WorkTable table_;
   std::unique_ptr<World> world_;
   VirtualWorld* virtual_ = nullptr;  // world_, where it is that one

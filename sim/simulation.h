@@ -27,7 +27,10 @@ struct SimulationReport {
       eval_loss;  // [0] before training; on the aggregator's rows, else the clients' mean
   std::vector<std::string> adapter_sha256;  // after every round, [0] the initial one
   uint64_t peak_rss_mb = 0;
-  uint64_t crashes = 0;  // of processes, where faults were asked for
+  uint64_t crashes = 0;                // of processes, where faults were asked for
+  std::string attack = "none";         // [sim] attack
+  double attack_scale = 0;             // in effect; 0 where nobody attacks
+  std::vector<std::string> attackers;  // by name
   RunView run;
 };
 

@@ -27,6 +27,22 @@ double Median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
+// Who was hostile, and whom the aggregator turned away in each round, hostile or not.
+Json AttackJson(const weft::sim::SimulationReport& report) {
+  Json out{{"name", report.attack},
+           {"scale", report.attack_scale},
+           {"attackers", report.attackers},
+           {"refused", Json::array()}};
+  for (const weft::RoundRow& round : report.run.rounds) {
+    for (const weft::ClientRow& client : round.clients) {
+      if (client.state != "refused") continue;
+      out["refused"].push_back(
+          {{"round", round.round}, {"client", client.client}, {"reason", client.reason}});
+    }
+  }
+  return out;
+}
+
 Json ToJson(const weft::sim::SimulationReport& report) {
   Json out;
   out["run"] = report.run.run;
@@ -55,6 +71,7 @@ Json ToJson(const weft::sim::SimulationReport& report) {
     out["merge_s"].push_back(round.merge_s);
   }
   if (report.run.posterior) out["posterior"] = Json::parse(weft::cli::PosteriorJson(report.run));
+  out["attack"] = AttackJson(report);
   out["peak_rss_mb"] = report.peak_rss_mb;
   out["crashes"] = report.crashes;
   return out;
@@ -63,6 +80,7 @@ Json ToJson(const weft::sim::SimulationReport& report) {
 void Print(const weft::sim::SimulationReport& report) {
   for (const weft::RoundRow& round : report.run.rounds) {
     std::cout << "round " << round.round << "  accepted " << round.accepted << "/" << round.cohort;
+    if (round.refused > 0) std::cout << "  refused " << round.refused;
     if (round.train_loss) std::cout << "  train_loss " << *round.train_loss;
     if (round.clients_loss) std::cout << "  eval_loss " << *round.clients_loss << " (sites)";
     if (round.server_loss) std::cout << "  eval_loss " << *round.server_loss << " (aggregator)";
@@ -73,6 +91,10 @@ void Print(const weft::sim::SimulationReport& report) {
   if (report.run.posterior) {
     std::cout << "posterior  precision " << report.run.posterior->precision << "  log_marginal "
               << report.run.posterior->log_marginal << "\n";
+  }
+  if (!report.attackers.empty()) {
+    std::cout << "attack " << report.attack << " × " << report.attack_scale << " by "
+              << report.attackers.size() << " of " << report.clients << " clients\n";
   }
   std::cout << report.clients << " clients on " << report.workers << " workers: " << report.wall_s
             << " s, " << report.client_steps_per_s << " client steps/s, " << report.peak_rss_mb

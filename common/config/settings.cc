@@ -376,6 +376,14 @@ void BindSim(std::vector<Binding>& t, Settings& s) {
       {"sim", "step-cost-ms", &m.step_cost_ms, "Modelled time of one optimiser step.", AtLeast(0)});
   t.push_back({"sim", "memory-mb", &m.memory_mb,
                "Refuse to start if the plan needs more; 0: 90 % of what is free.", AtLeast(0)});
+  t.push_back({"sim", "attack", &m.attack,
+               "What hostile clients ship in place of their update (docs/attacks.md).",
+               OneOf({"none", "sign-flip", "gaussian", "alie", "inner-product", "gauge-bomb",
+                      "overflow", "rank-inflation", "sybil"})});
+  t.push_back({"sim", "attackers", &m.attackers,
+               "How many clients are hostile: the last ones by name.", AtLeast(0)});
+  t.push_back({"sim", "attack-scale", &m.attack_scale,
+               "How hard they attack, in the attack's own unit; 0: as usual for it.", AtLeast(0)});
 }
 
 }  // namespace

@@ -154,6 +154,9 @@ struct SimSettings {
   double bandwidth_mbps = 100;  // per client
   double step_cost_ms = 100;    // modelled cost of one optimiser step
   int64_t memory_mb = 0;        // refuse to start above this plan; 0: 90 % of what is free
+  std::string attack = "none";  // what hostile clients ship; a name of sim/attack.h
+  int64_t attackers = 0;        // how many of the clients, the last ones by name, are hostile
+  double attack_scale = 0;      // the one number of the attack; 0: its usual one
 };
 
 /// Where an adapter sits unless the settings say otherwise.

@@ -139,13 +139,17 @@ std::vector<std::string> Federation::Hashes() const {
   return hashes;
 }
 
-std::vector<std::string> Federation::SimulatedHashes(
-    const std::vector<std::string>& arguments) const {
+std::string Federation::SimulatedReport(const std::vector<std::string>& arguments) const {
   std::vector<std::string> all{File("run.toml"), "--json"};
   all.insert(all.end(), arguments.begin(), arguments.end());
   const Ran ran = Execute("weft-sim", all);
   EXPECT_TRUE(Succeeded(ran));
-  const auto report = nlohmann::json::parse(ran.out, nullptr, false);
+  return ran.out;
+}
+
+std::vector<std::string> Federation::SimulatedHashes(
+    const std::vector<std::string>& arguments) const {
+  const auto report = nlohmann::json::parse(SimulatedReport(arguments), nullptr, false);
   if (!report.is_object()) return {};
   return report.at("adapter_sha256").get<std::vector<std::string>>();
 }

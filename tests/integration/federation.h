@@ -69,7 +69,9 @@ class Federation {
   [[nodiscard]] std::vector<std::string> AcceptedIn(uint32_t round) const;
   /// The adapter's hash after each version.
   [[nodiscard]] std::vector<std::string> Hashes() const;
-  /// The same by weft-sim on the same run.toml: what an undisturbed run arrives at.
+  /// What weft-sim --json says of the same run.toml.
+  [[nodiscard]] std::string SimulatedReport(const std::vector<std::string>& arguments = {}) const;
+  /// The hashes in it: what an undisturbed run arrives at.
   [[nodiscard]] std::vector<std::string> SimulatedHashes(
       const std::vector<std::string>& arguments = {}) const;
   /// `weft runs verify` on the run folder.

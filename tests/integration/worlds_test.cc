@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "tests/integration/federation.h"
 #include "tests/support/small_encoder.h"
@@ -173,6 +174,24 @@ TEST(SampledWorldsTest, ArriveAtTheSameBitsWhenOnlyAPartOfTheClientsTrainsInEach
   }
   EXPECT_GT(cohorts.size(), 1U) << "cohorts are drawn anew in each round";
   EXPECT_NE(federation.SimulatedHashes({"--seed", "8"}), federation.Hashes());
+}
+
+TEST(AttackedWorldsTest, TheSimulatorsReportNamesTheAttackersAndWhoWasTurnedAway) {
+  Settings settings = QuickSettings();
+  settings.cohort.quorum = 0.6;
+  settings.sim.attack = "rank-inflation";
+  settings.sim.attackers = 1;
+  const Federation federation(settings);
+  const auto attack = nlohmann::json::parse(federation.SimulatedReport()).at("attack");
+  EXPECT_EQ(attack.at("name"), "rank-inflation");
+  EXPECT_EQ(attack.at("scale"), 2);
+  EXPECT_EQ(attack.at("attackers"), Strings{"weaver"});
+  ASSERT_EQ(attack.at("refused").size(), 3u) << "one a round";
+  EXPECT_EQ(attack.at("refused")[1].at("round"), 2);
+  EXPECT_EQ(attack.at("refused")[1].at("client"), "weaver");
+  EXPECT_NE(attack.at("refused")[1].at("reason").get<std::string>().find("rank 32"),
+            std::string::npos)
+      << attack;
 }
 
 }  // namespace

@@ -61,6 +61,24 @@ TEST_F(FaultsTest, TheOtherStrategiesStandThemAsWell) {
   }
 }
 
+// An attacker that comes back asks its colluders again, and knows the same.
+TEST_F(FaultsTest, HostileClientsShipTheSameWhateverDies) {
+  FaultBounds bounds;
+  bounds.span_s = 15;
+  for (const char* attack : {"sign-flip", "inner-product"}) {
+    Settings settings = Patient();
+    settings.sim.attack = attack;
+    settings.sim.attackers = 2;
+    settings.sim.attack_scale = 1;
+    const std::vector<std::string> calm = Hashes(settings);
+    EXPECT_NE(calm, Hashes(Patient())) << attack;
+    for (uint64_t seed = 201; seed <= 206; ++seed) {
+      EXPECT_EQ(Hashes(settings, DrawFaultPlan(seed, Names(), bounds)), calm)
+          << attack << " " << seed;
+    }
+  }
+}
+
 TEST_F(FaultsTest, AnAggregatorThatDiesAtAnyMomentOfARoundGoesOn) {
   const std::vector<std::string> calm = Hashes(Patient());
   for (double at = 0.05; at < 9; at += 0.45) {

@@ -32,10 +32,8 @@ void Bundles::Cut(const Blob& state, const std::vector<ClientPlan>& clients, boo
 }
 
 void Bundles::CutPiece(const Blob& state, const Piece& piece, bool whole) {
-  CutJob job{.strategy = office_.options.settings.strategy,
-             .state = state,
-             .client = piece.receiver,
-             .whole = whole};
+  CutJob job = MakeCutJob(office_.options.settings, state, piece.receiver);
+  job.whole = whole;
   Submit<CutJob>(office_.env.executor, std::move(job), Nanos{0}, std::make_shared<JobControl>(),
                  [this, piece, alive = std::weak_ptr<bool>(alive_)](Result<CutJob::Output> cut) {
                    if (alive.expired() || office_.over()) return;

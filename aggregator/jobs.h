@@ -3,6 +3,7 @@
 // sees a tensor.
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/base/bytes.h"
@@ -10,6 +11,7 @@
 #include "common/plan/certificate.h"
 #include "common/plan/round_plan.h"
 #include "common/runtime/executor.h"
+#include "common/runtime/run_events.h"
 #include "common/runtime/store.h"
 
 namespace weft {
@@ -30,7 +32,7 @@ struct InitJob {
   };
   StrategySettings strategy;
   AdapterSpec adapter;                      // global rank already decided, options of all methods
-  std::vector<std::string> methods = {};  // that sites train
+  std::vector<std::string> methods = {};    // that sites train
   std::vector<LinearSite> sites;            // already matched
   std::vector<LinearSite> base_sites = {};  // all of the base's, its head's last
   uint64_t seed = 0;
@@ -42,6 +44,7 @@ struct MergeJob {
     Blob state;
     std::string adapter_sha256;
     Certificate certificate;
+    MergeKernels kernels;
     double merge_s = 0;
   };
   StrategySettings strategy;
@@ -50,8 +53,23 @@ struct MergeJob {
   RoundPlan plan;
   std::string state_blob;  // state the cohort started from
   std::vector<SpooledUpdate> updates;
-  const Store* store = nullptr;  // read from worker threads
+  const BlobSource* store = nullptr;  // read from worker threads
 };
+
+/// The merge of a round under these settings. Who merges a round again asks for it here, too, so
+/// that both mean the same.
+[[nodiscard]] inline MergeJob MakeMergeJob(const Settings& settings, RoundPlan plan,
+                                           std::string state_blob,
+                                           std::vector<SpooledUpdate> updates,
+                                           const BlobSource& store) {
+  return {.strategy = settings.strategy,
+          .weighting = settings.cohort.weighting,
+          .max_examples = settings.cohort.max_examples,
+          .plan = std::move(plan),
+          .state_blob = std::move(state_blob),
+          .updates = std::move(updates),
+          .store = &store};
+}
 
 /// Merges the statistics that a round measured and fits a posterior to them.
 struct FitJob {
@@ -69,7 +87,7 @@ struct FitJob {
   double precision = 0;    // 0: that of the largest evidence
   std::string state_blob;  // of the version that was measured
   std::vector<SpooledUpdate> updates = {};
-  const Store* store = nullptr;
+  const BlobSource* store = nullptr;
 };
 
 /// What one client is sent: its bundle (TensorBlock with "adapter", "frozen" or both). With `whole`
@@ -84,6 +102,11 @@ struct CutJob {
   bool whole = false;
 };
 
+/// What a client is sent of `state` under these settings; see MakeMergeJob.
+[[nodiscard]] inline CutJob MakeCutJob(const Settings& settings, Blob state, ClientPlan client) {
+  return {.strategy = settings.strategy, .state = std::move(state), .client = std::move(client)};
+}
+
 /// Checks one received update against its plan: structure, names, shapes, dtype, finiteness, norm.
 /// State is not touched.
 struct AdmitJob {
@@ -95,10 +118,10 @@ struct AdmitJob {
   UpdateHeader header;
   std::vector<LinearSite> sites;  // matched sites of the global adapter
   std::string blob;
-  Blob bundle;          // what the client was sent
+  Blob bundle;            // what the client was sent
   bool measured = false;  // the payload is the statistics of the bundle's adapter, no update
   double norm_max = 0;    // of ‖ΔW − the adapter it was sent‖_F; 0: no bound
-  const Store* store = nullptr;
+  const BlobSource* store = nullptr;
 };
 
 /// Writes the global adapter as a PEFT folder.

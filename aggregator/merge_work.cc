@@ -5,6 +5,9 @@
 #include <cmath>
 #include <filesystem>
 
+#include <ATen/Version.h>
+#include <torch/version.h>
+
 #include "aggregator/posterior_work.h"
 #include "aggregator/spooled_updates.h"
 #include "aggregator/strategies/round_merge.h"
@@ -31,7 +34,7 @@ std::vector<LinearSite> SitesOf(const AdapterState& state) {
   return sites;
 }
 
-Result<GlobalState> ReadState(const Store* store, const std::string& blob,
+Result<GlobalState> ReadState(const BlobSource* store, const std::string& blob,
                               const std::string& strategy) {
   WEFT_TRY_ASSIGN(const Blob bytes, store->ReadBlob(blob));
   return DecodeState(bytes, strategy);
@@ -133,6 +136,10 @@ Status CheckConstants(const AdapterState& update, const AdapterState& sent, cons
   return OkStatus();
 }
 
+MergeKernels KernelsHere() {
+  return {TORCH_VERSION, at::get_cpu_capability(), at::get_num_threads()};
+}
+
 // A folder under another name first: a reader never meets half an adapter.
 Status WriteFolder(const AdapterState& adapter, const ExportJob& job) {
   const fs::path folder(job.folder);
@@ -187,6 +194,7 @@ Result<MergeJob::Output> RunMerge(const MergeJob& job, JobControl& control) {
     output.state = std::move(state.bytes);
     output.adapter_sha256 = std::move(state.adapter_sha256);
     output.certificate = std::move(merged.certificate);
+    output.kernels = KernelsHere();
     output.merge_s =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
     return output;

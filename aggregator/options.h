@@ -19,7 +19,6 @@ struct AggregatorOptions {
   bool evaluate_here = false;  // a ServerEvaluateJob is registered ([evaluate] data is set)
   bool mixed_ranks = true;     // the strategy merges clients of different ranks
   bool mixed_methods = false;  // the strategy merges clients of different adapter methods
-  bool keep_spool = false;     // accepted updates stay after their round is published
   bool keep_running = false;   // stay up after the run, to tell late clients that it is over
 
   /// Looked at every second: the reason if somebody asked the run to stop.

@@ -23,7 +23,9 @@ void Publisher::Publish(NewVersion version, std::vector<RunEvent> before,
   work->event.round = work->event.version = version.version;
   work->event.adapter_sha256 = version.adapter_sha256;
   work->event.certificate = version.certificate;
+  work->event.kernels = version.kernels;
   work->event.merge_s = version.merge_s;
+  work->event.updates_kept = version.updates_kept;
   work->event.state = {
       .name = StateBlobName(version.version), .bytes = version.state.size(), .sha256 = {}};
   work->next = std::move(version);

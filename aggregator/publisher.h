@@ -16,7 +16,9 @@ struct NewVersion {
   Blob state;
   std::string adapter_sha256;
   Certificate certificate = {};
+  MergeKernels kernels = {};
   double merge_s = 0;
+  bool updates_kept = false;  // what it was merged from stays
 };
 
 class Publisher {

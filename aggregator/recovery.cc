@@ -18,9 +18,11 @@ class Fold {
   }
   Status operator()(const RunStarted& event) {
     at_.started = event;
+    at_.settings_toml = event.settings_toml;
     return OkStatus();
   }
-  Status operator()(const RunResumed&) {
+  Status operator()(const RunResumed& event) {
+    if (!event.settings_toml.empty()) at_.settings_toml = event.settings_toml;
     at_.finished.reset();
     return OkStatus();
   }
@@ -69,6 +71,8 @@ class Fold {
     if (at_.published && event.version.number != at_.published->version.number + 1) {
       return DataLoss(Str("version ", event.version, " follows version ", at_.published->version));
     }
+    // What a kept round was merged from goes with its updates, whatever later settings say.
+    if (event.updates_kept && at_.published) at_.states.erase(at_.published->version);
     at_.published = event;
     at_.states[event.version] = event.state.name;
     at_.open.reset();

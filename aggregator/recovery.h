@@ -22,7 +22,8 @@ struct RunPosition {
   std::map<ClientId, EvalReport> reports;           // of `published`
   std::optional<ServerEvaluated> server_evaluated;  // of `published`
   std::optional<BestRound> best;
-  std::map<RoundId, std::string> states;  // state blobs that have not been removed
+  std::map<RoundId, std::string> states;  // state blobs that may be removed once they are old
+  std::string settings_toml;              // the newest recorded
   std::set<ClientId> members;             // joined and not gone
   std::optional<RunFinished> finished;    // the last thing that happened
 };

@@ -425,13 +425,8 @@ void RoundRunner::Close() {
 
 void RoundRunner::Merge() {
   const Settings& settings = office_.options.settings;
-  MergeJob job{.strategy = settings.strategy,
-               .weighting = settings.cohort.weighting,
-               .max_examples = settings.cohort.max_examples,
-               .plan = round_->plan(),
-               .state_blob = office_.state_blob,
-               .updates = round_->Updates(),
-               .store = &office_.env.store};
+  MergeJob job = MakeMergeJob(settings, round_->plan(), office_.state_blob, round_->Updates(),
+                              office_.env.store);
   start_.state = Blob();  // the merge maps it from the store
   Submit<MergeJob>(office_.env.executor, std::move(job), Nanos{0}, std::make_shared<JobControl>(),
                    [this](Result<MergeJob::Output> merged) {
@@ -444,13 +439,15 @@ void RoundRunner::Merge() {
                                         .state = std::move(merged->state),
                                         .adapter_sha256 = std::move(merged->adapter_sha256),
                                         .certificate = std::move(merged->certificate),
-                                        .merge_s = merged->merge_s};
+                                        .kernels = std::move(merged->kernels),
+                                        .merge_s = merged->merge_s,
+                                        .updates_kept = office_.options.settings.run.keep_updates};
                      publisher_.Publish(std::move(version), {}, [this] {
                        taken_last_.clear();
                        for (const SpooledUpdate& update : round_->Updates()) {
                          taken_last_[update.header.client] = update.header.payload_sha256;
                        }
-                       RemoveSpool();
+                       RemoveSpool(office_.options.settings.run.keep_updates);
                        start_.accepted.clear();  // they are in this version, never in the next
                        stage_ = Stage::kIdle;
                        round_.reset();
@@ -500,7 +497,7 @@ void RoundRunner::RecordPosterior(FitJob::Output fitted) {
                                                   {"sites", event.clients.size()}});
         office_.Record({event}, [this] {
           if (office_.over()) return;
-          RemoveSpool();
+          RemoveSpool(false);  // the posterior's file has their sum
           start_.accepted.clear();
           stage_ = Stage::kIdle;
           round_.reset();
@@ -509,9 +506,9 @@ void RoundRunner::RecordPosterior(FitJob::Output fitted) {
       });
 }
 
-void RoundRunner::RemoveSpool() {
-  if (office_.options.keep_spool) return;
+void RoundRunner::RemoveSpool(bool keep_merged) {
   for (const auto& [client, seat] : round_->seats()) {
+    if (keep_merged && seat.standing == Standing::kAccepted) continue;
     office_.env.store.RemoveBlob(SpoolName(round_->plan().round, client), [](const Status&) {});
   }
 }

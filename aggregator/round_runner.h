@@ -80,7 +80,8 @@ class RoundRunner {
   void Fit();
   void RecordPosterior(FitJob::Output fitted);
   void SendHome(const std::string& reason);
-  void RemoveSpool();
+  /// Of the round that is over; `keep_merged` leaves the updates that were merged.
+  void RemoveSpool(bool keep_merged);
   [[nodiscard]] std::string PhaseOf(const ClientId& client) const;
 
   Office& office_;

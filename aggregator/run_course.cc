@@ -39,6 +39,7 @@ RunCourse::RunCourse(Office& office)
       rounds_(office, uploads_, downloads_, publisher_,
               {.published =
                    [this] {
+                     if (office_.options.settings.run.keep_updates) KeepLastState();
                      states_[office_.version] = office_.state_blob;
                      attempts_ = misses_ = 0;
                      evaluated_ = false;
@@ -112,8 +113,9 @@ Status RunCourse::CheckLaplace() const {
   }
   WEFT_TRY_ASSIGN(const Strategy* strategy, FindStrategy(office_.options.settings.strategy.name));
   if (strategy->traits().own_coordinates) {
-    return InvalidArgument(Str("[laplace] fit: a posterior is over LoRA's matrices, which strategy ",
-                               strategy->name(), " does not publish; use exact-svd or flora"));
+    return InvalidArgument(
+        Str("[laplace] fit: a posterior is over LoRA's matrices, which strategy ", strategy->name(),
+            " does not publish; use exact-svd or flora"));
   }
   if (FindOption(office_.global, kBaseChangeOption) != nullptr) {
     return InvalidArgument(
@@ -133,7 +135,8 @@ Status RunCourse::Start(RunPosition position) {
   for (const LinearSite& site : office_.sites) {
     if (site.path != "lm_head") continue;
     return InvalidArgument(
-        "[adapter] target lm_head: an adapter on the output head is not trained; name other layers");
+        "[adapter] target lm_head: an adapter on the output head is not trained; name other "
+        "layers");
   }
   at_ = std::move(position);
   office_.global = settings.adapter;
@@ -143,8 +146,8 @@ Status RunCourse::Start(RunPosition position) {
     office_.global = at_.started->adapter;
   } else {
     WEFT_TRY(CheckNothingWasLost());
-    const int64_t rank = office_.options.mixed_ranks ? GlobalRankFromSettings(settings)
-                                                     : settings.adapter.rank;
+    const int64_t rank =
+        office_.options.mixed_ranks ? GlobalRankFromSettings(settings) : settings.adapter.rank;
     if (rank > 0) SetGlobalRank(rank);
   }
   for (const ClientSettings& client : settings.clients) {
@@ -172,8 +175,10 @@ Status RunCourse::Start(RunPosition position) {
   }
   if (at_.started) {
     resumed_ = true;
+    const bool changed = office_.options.settings_toml != at_.settings_toml;
     office_.Record({RunResumed{.round = RoundId{office_.version.number + (published_ ? 1U : 0U)},
-                               .software = kSoftware}});
+                               .software = kSoftware,
+                               .settings_toml = changed ? office_.options.settings_toml : ""}});
     office_.env.log.Info("the run goes on", {{"version", office_.version},
                                              {"open_round", at_.open.has_value()},
                                              {"accepted", at_.accepted.size()}});
@@ -367,6 +372,9 @@ void RunCourse::Evaluate() {
   evaluations_.Run(std::move(start));
 }
 
+// The newest version was merged from the one before it, which stays as its updates do.
+void RunCourse::KeepLastState() { states_.erase(RoundId{office_.version.number - 1}); }
+
 void RunCourse::RemoveOldStates() {
   std::vector<std::string> old;
   for (const auto& [version, blob] : states_) {
@@ -400,8 +408,7 @@ AdapterSpec RunCourse::PlanAdapter(const Capabilities& offer, RoundId round) {
   const int64_t rank = RankOfClient(offer, settings.adapter, office_.global.rank);
   const std::string name = MethodOfClient(offer, settings.adapter.method);
   std::vector<std::string> capped;
-  AdapterSpec spec =
-      SpecAtRank(ForMethod(settings.adapter, name), rank, office_.sites, &capped);
+  AdapterSpec spec = SpecAtRank(ForMethod(settings.adapter, name), rank, office_.sites, &capped);
   Notice(rank, capped);
   CopyBaseChange(office_.global, spec);
   const Result<const Adapter*> method = FindAdapter(name);
@@ -458,9 +465,9 @@ void RunCourse::OpenRound() {
   RoundStart start{.attempt = ++attempts_, .accepted = accepted};
   start.plan = PlanNextRound(start.attempt, start.accepted);
   if (start.plan.cohort.size() < needed) {
-    return office_.GiveUp(
-        FailedPrecondition(Str("[cohort] round ", start.plan.round, ": ", start.plan.cohort.size(),
-                               " members hold training rows, cohort.min-train-nodes wants ", needed)));
+    return office_.GiveUp(FailedPrecondition(
+        Str("[cohort] round ", start.plan.round, ": ", start.plan.cohort.size(),
+            " members hold training rows, cohort.min-train-nodes wants ", needed)));
   }
   if (!ReadState(&start.state)) return;
   stage_ = Stage::kTraining;

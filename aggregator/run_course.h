@@ -63,6 +63,7 @@ class RunCourse {
   void OpenRound();
   void ResumeRound();
   void OnMissed(const std::string& reason);
+  void KeepLastState();
   void RemoveOldStates();
   /// What a member is asked to train, by what it offers.
   [[nodiscard]] AdapterSpec PlanAdapter(const Capabilities& offer, RoundId round);
@@ -93,8 +94,8 @@ class RunCourse {
   Nanos reported_{0};
   uint32_t attempts_ = 0;  // at the next round
   uint32_t misses_ = 0;
-  std::map<RoundId, std::string> states_;
-  std::vector<RunEvent> unrecorded_;  // membership before the run's first event
+  std::map<RoundId, std::string> states_;  // that are removed once they are old
+  std::vector<RunEvent> unrecorded_;       // membership before the run's first event
   std::set<int64_t> noticed_ranks_;
   RunEnded ending_;
   Nanos ended_at_{0};

@@ -38,6 +38,8 @@ constexpr std::array kCommands = {
     Command{"runs show", "one run and its members", SetUpRunsShow},
     Command{"runs rounds", "the rounds of a run, or each client's part in them", SetUpRunsRounds},
     Command{"runs tail", "the newest events of a run, and those that follow", SetUpRunsTail},
+    Command{"runs diff", "two runs round by round: where they part, and by how much",
+            SetUpRunsDiff},
     Command{"runs verify", "prove that a run folder is what its ledger says", SetUpRunsVerify},
     Command{"runs export", "a run as CSV or JSON lines", SetUpRunsExport},
     Command{"runs stop", "ask a run's aggregator to end it", SetUpRunsStop},

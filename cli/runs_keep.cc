@@ -1,5 +1,5 @@
-// `weft runs verify RUN`: is the folder what its ledger says? `weft runs stop RUN`: ask its
-// aggregator to end the run.
+// `weft runs verify RUN`: is the folder what its ledger says, and do its rounds' merges give what
+// they published? `weft runs stop RUN`: ask its aggregator to end the run.
 
 #include <iostream>
 #include <memory>
@@ -7,6 +7,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "aggregator/certificate_check.h"
 #include "cli/set_up.h"
 #include "common/base/str.h"
 #include "common/runtime/durable_file.h"
@@ -25,13 +26,16 @@ struct VerifyOptions {
 };
 
 Status Verify(const VerifyOptions& options) {
-  const Result<VerifyReport> report = VerifyRun(options.folder, options.hash);
+  const Result<VerifyReport> report = VerifyRun(options.folder, options.hash, CheckKeptRound);
   if (options.json) {
     nlohmann::ordered_json json = {{"ok", report.ok()}};
     if (report.ok()) {
       json.update({{"events", report->events},
                    {"files", report->files},
                    {"files_spent", report->files_spent},
+                   {"certificates_recomputed", report->certificates_recomputed},
+                   {"rounds_without_updates", report->rounds_without_updates},
+                   {"rounds_measured", report->rounds_measured},
                    {"hash", report->hash}});
     } else {
       json["error"] = report.status().message();
@@ -39,8 +43,12 @@ Status Verify(const VerifyOptions& options) {
     std::cout << json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace)
               << "\n";
   } else if (report.ok()) {
-    std::cout << "ok: " << report->events << " events, " << report->files << " files, newest hash "
-              << report->hash << "\n";
+    std::cout << "ok: " << report->events << " events, " << report->files << " files, "
+              << report->certificates_recomputed << " rounds merged again"
+              << (report->rounds_without_updates > 0
+                      ? Str(" (", report->rounds_without_updates, " kept no updates)")
+                      : "")
+              << ", newest hash " << report->hash << "\n";
   }
   return report.status();
 }

@@ -27,6 +27,7 @@ Action SetUpKeysList(CLI::App& app);
 Action SetUpKeysNew(CLI::App& app);
 Action SetUpKeysRevoke(CLI::App& app);
 Action SetUpKeysShow(CLI::App& app);
+Action SetUpRunsDiff(CLI::App& app);
 Action SetUpRunsExport(CLI::App& app);
 Action SetUpRunsList(CLI::App& app);
 Action SetUpRunsRounds(CLI::App& app);

@@ -219,7 +219,12 @@ Status InvariantChecker::CheckBlobs(const std::vector<LedgerEvent>& ledger,
     if (const auto* published = std::get_if<RoundPublished>(&event)) {
       newest = published->version.number;
       states[newest] = {published->state.name, published->state.sha256};
-      for (const std::string& name : spool) wanted.erase(name);
+      if (published->updates_kept) {
+        const auto before = states.find(newest - 1);
+        if (before != states.end()) wanted.insert(before->second);
+      } else {
+        for (const std::string& name : spool) wanted.erase(name);
+      }
       spool.clear();
     } else if (const auto* fitted = std::get_if<PosteriorFitted>(&event)) {
       for (const std::string& name : spool) wanted.erase(name);

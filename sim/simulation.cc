@@ -19,12 +19,11 @@
 #include "common/adapters/adapter.h"
 #include "common/config/load.h"
 #include "common/model/base_weights.h"
-#include "common/runtime/blob_name.h"
-#include "common/runtime/durable_file.h"
 #include "common/tensor/device.h"
 #include "common/wire/message_codec.h"
 #include "sim/attackers.h"
 #include "sim/invariants.h"
+#include "sim/run_folder.h"
 #include "sim/sites.h"
 #include "sim/virtual_world.h"
 
@@ -56,13 +55,21 @@ class Simulation {
     WEFT_TRY(CheckMemory());
     WEFT_TRY(Build());
     report_.load_s = SecondsSince(start_);
-    WEFT_TRY(RunNodes());
+    const Status outcome = RunNodes();
+    // Also of a run that failed, to be looked at: a daemon's store is its run folder.
+    const Status written =
+        options_.out_dir.empty()
+            ? OkStatus()
+            : WriteRunFolder(world_->MakeEnv(kAggregator).store, options_.out_dir);
+    WEFT_TRY(outcome);
+    WEFT_TRY(written);
     WEFT_TRY(Collect());
     return std::move(report_);
   }
 
  private:
   Status Load() {
+    if (!options_.out_dir.empty()) WEFT_TRY(CheckNoRunIn(options_.out_dir));
     WEFT_TRY_ASSIGN(shared_, LoadSharedBase(settings_.model));
     WEFT_TRY_ASSIGN(population_, MakePopulation(settings_, shared_));
     workers_ = settings_.sim.workers > 0 ? static_cast<size_t>(settings_.sim.workers)
@@ -147,6 +154,7 @@ class Simulation {
   Status StartAggregator() {
     AggregatorOptions options;
     options.settings = settings_;
+    if (options_.out_dir.empty()) options.settings.run.keep_updates = false;  // for nobody to read
     options.settings_toml = ToToml(settings_, true);
     options.base = shared_.base;
     options.base_model = settings_.model.path;
@@ -284,7 +292,6 @@ class Simulation {
     RunFold fold;
     for (const LedgerEvent& event : ledger) WEFT_TRY(fold.Add(event));
     report_.run = fold.view();
-    WEFT_TRY(WritePosterior());
     uint64_t steps = 0;
     for (const RoundRow& round : report_.run.rounds) {
       if (round.measures) continue;
@@ -303,16 +310,6 @@ class Simulation {
     report_.wall_s = SecondsSince(start_);
     report_.peak_rss_mb = PeakRssMb();
     return OkStatus();
-  }
-
-  // Beside the adapters; a daemon's store is its run folder.
-  Status WritePosterior() const {
-    if (!report_.run.posterior || options_.out_dir.empty()) return OkStatus();
-    const std::string& name = report_.run.posterior->file.name;
-    WEFT_TRY_ASSIGN(const Blob bytes, world_->MakeEnv(kAggregator).store.ReadBlob(name));
-    const std::filesystem::path path = std::filesystem::path(options_.out_dir) / name;
-    WEFT_TRY(MakeFolders(path.parent_path()));
-    return ReplaceFile(path, path.string() + kTempSuffix, bytes.span());
   }
 
   void Notice(const std::string& line) const {

@@ -42,7 +42,9 @@ struct SimulationOptions {
   /// Draws the plan from this seed and the clients' names, where `faults` is not given.
   std::optional<uint64_t> fault_seed = std::nullopt;
   double virtual_s_max = 36000;
-  std::string out_dir;  // PEFT folders of every round; empty: none
+  /// Run folder that is written, ledger and blobs at the end, a PEFT folder of every round; it must
+  /// not hold a run. Empty: none, and [run] keep-updates keeps nothing.
+  std::string out_dir;
   std::function<void(const std::string& line)>
       on_notice;  // memory plan, rounds as they are published; may be empty
 };

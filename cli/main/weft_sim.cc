@@ -153,7 +153,8 @@ int main(int argc, char** argv) {
                  "checked all along")
       ->check(weft::cli::WholeNumber(int64_t{0}));
   app.add_option("--out", flags.out,
-                 "write every round's adapter below this folder, as PEFT folders");
+                 "write a run folder as an aggregator's: every round's adapter, the ledger, what "
+                 "[run] keep-updates keeps");
   app.add_option("--set", flags.source.overrides,
                  "section.key=value, over the file; may be repeated")
       ->allow_extra_args(false);

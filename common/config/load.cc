@@ -138,6 +138,19 @@ Status ReadClients(Settings& settings, const ConfigValue& value, const FileConte
   return OkStatus();
 }
 
+Status ReadText(Settings& settings, std::string_view text, const FileContext& file) {
+  WEFT_TRY_ASSIGN(const ConfigValue root, ParseToml(text, file.name));
+  const std::vector<Binding> bindings = BindSettings(settings);
+  for (const auto& [section, value] : *root.As<ConfigValue::Table>()) {
+    if (section == "client") {
+      WEFT_TRY(ReadClients(settings, value, file));
+    } else {
+      WEFT_TRY(ReadSection(bindings, section, value, file));
+    }
+  }
+  return OkStatus();
+}
+
 Status ReadFile(Settings& settings, const fs::path& path) {
   std::ifstream in(path, std::ios::binary);
   std::error_code error;
@@ -149,17 +162,7 @@ Status ReadFile(Settings& settings, const fs::path& path) {
     return ResourceExhausted(Str("[config] ", path.string(), ": ", text.size(), " bytes, at most ",
                                  limits::kJsonlLineBytesMax, " are read"));
   }
-  const FileContext file{path.string(), fs::absolute(path, error).parent_path()};
-  WEFT_TRY_ASSIGN(const ConfigValue root, ParseToml(text, file.name));
-  const std::vector<Binding> bindings = BindSettings(settings);
-  for (const auto& [section, value] : *root.As<ConfigValue::Table>()) {
-    if (section == "client") {
-      WEFT_TRY(ReadClients(settings, value, file));
-    } else {
-      WEFT_TRY(ReadSection(bindings, section, value, file));
-    }
-  }
-  return OkStatus();
+  return ReadText(settings, text, {path.string(), fs::absolute(path, error).parent_path()});
 }
 
 // ---- the environment and --set ----
@@ -287,6 +290,12 @@ Status SetFromFlag(Settings& settings, ClientSettings& client, const std::string
   std::vector<Binding> table = BindClient(client);
   if (given.section != "client") table = BindSettings(settings);
   return AssignGivenText(table, given, value);
+}
+
+Result<Settings> SettingsFromToml(std::string_view toml, const std::string& name) {
+  Settings settings;
+  WEFT_TRY(ReadText(settings, toml, {name, fs::path()}));
+  return settings;
 }
 
 Result<Settings> LoadSettings(const SettingsSource& source) {

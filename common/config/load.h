@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "common/base/result.h"
@@ -30,6 +31,10 @@ struct SettingsSource {
 /// The settings as a TOML file that LoadSettings reads back to an equal value; only what differs
 /// from the defaults unless `all`.
 [[nodiscard]] std::string ToToml(const Settings& settings, bool all);
+
+/// Settings back from what ToToml printed, as a run's ledger holds it; nothing else is looked at.
+/// Errors name `name` and the line.
+[[nodiscard]] Result<Settings> SettingsFromToml(std::string_view toml, const std::string& name);
 
 /// docs/configuration.md: every key with type, default and description.
 [[nodiscard]] std::string SettingsReference();

@@ -104,6 +104,11 @@ void BindRun(std::vector<Binding>& t, Settings& s) {
                "Rounds of training; round 0 is the initial adapter.", Between(0, 1e9)});
   t.push_back(
       {"run", "dir", &s.run.dir, "Run folder of the aggregator; empty: `runs/NAME`.", Path()});
+  t.push_back({"run", "keep-updates", &s.run.keep_updates,
+               "Keep every merged update and the state it was merged into, so that `weft runs "
+               "verify` can merge each round again; a round then costs the disk its updates and a "
+               "state.",
+               kAny});
   t.push_back({"run", "log-level", &s.run.log_level, "Least severe lines that are logged.",
                OneOf({"debug", "info", "warn", "error", "off"})});
 }

@@ -21,6 +21,7 @@ struct RunSettings {
   uint64_t seed = 1;
   int64_t num_server_rounds = 5;  // Flower's word
   std::string dir;                // run folder of the aggregator; empty: "runs/<name>"
+  bool keep_updates = false;      // merged updates and the states they changed stay in it
   std::string log_level = "info";
 };
 

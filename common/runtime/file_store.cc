@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "common/base/str.h"
+#include "common/runtime/blob_folder.h"
 #include "common/runtime/blob_name.h"
 #include "common/runtime/durable_file.h"
 #include "common/runtime/ledger.h"
@@ -264,13 +265,11 @@ void FileStore::RemoveBlob(std::string name, Done done) {
 }
 
 Result<Blob> FileStore::ReadBlob(const std::string& name) const {
-  WEFT_TRY(CheckBlobName(name));
-  return MapFile(options_.folder / name);
+  return BlobFolder(options_.folder).ReadBlob(name);
 }
 
 Result<Blob> FileStore::ReadPart(const std::string& name, uint64_t offset, uint64_t length) const {
-  WEFT_TRY(CheckBlobName(name));
-  return ReadFilePart(options_.folder / name, offset, length);
+  return BlobFolder(options_.folder).ReadPart(name, offset, length);
 }
 
 std::vector<std::string> FileStore::ListBlobs(const std::string& prefix) const {

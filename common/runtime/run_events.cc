@@ -32,6 +32,7 @@ template <typename V, FieldsOf<RunResumed> S>
 void VisitFields(V& visit, S& event) {
   visit.Required("round", event.round);
   visit.Required("software", event.software);
+  visit.Optional("settings_toml", event.settings_toml);
 }
 
 template <typename V, FieldsOf<MemberJoined> S>
@@ -109,6 +110,13 @@ void VisitFields(V& visit, S& event) {
   visit.Required("phase", event.phase);
 }
 
+template <typename V, FieldsOf<MergeKernels> S>
+void VisitFields(V& visit, S& kernels) {
+  visit.Required("torch", kernels.torch);
+  visit.Required("cpu", kernels.cpu);
+  visit.Required("threads", kernels.threads);
+}
+
 template <typename V, FieldsOf<RoundPublished> S>
 void VisitFields(V& visit, S& event) {
   visit.Required("round", event.round);
@@ -119,6 +127,8 @@ void VisitFields(V& visit, S& event) {
   visit.Required("merge_s", event.merge_s);
   visit.Optional("peft_folder", event.peft_folder);
   visit.Optional("peft_files", event.peft_files);
+  visit.Optional("kernels", event.kernels);
+  visit.Optional("updates_kept", event.updates_kept);
 }
 
 template <typename V, FieldsOf<PosteriorFitted> S>

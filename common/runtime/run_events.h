@@ -64,6 +64,7 @@ struct RunResumed {
   static constexpr std::string_view kKind = "run-resumed";
   RoundId round;
   std::string software;
+  std::string settings_toml = {};  // the effective settings where they changed; empty: as before
   friend bool operator==(const RunResumed&, const RunResumed&) = default;
 };
 
@@ -109,7 +110,7 @@ struct BundleSent {
 struct UpdateAccepted {
   static constexpr std::string_view kKind = "update-accepted";
   UpdateHeader header;  // payload_sha256 is the blob's SHA-256
-  std::string blob;     // name in the store, until the round is published
+  std::string blob;     // name in the store, until the round is published (or kept)
   double update_norm = 0;
   double admit_s = 0;
   double upload_s = 0;
@@ -154,6 +155,14 @@ struct ClientDropped {
   friend bool operator==(const ClientDropped&, const ClientDropped&) = default;
 };
 
+/// What decides the bits of a merge beside its inputs: kernels sum in an order of their own.
+struct MergeKernels {
+  std::string torch;    // its version
+  std::string cpu;      // kernels that torch chose for this CPU: "AVX2", "AVX512" …
+  int64_t threads = 0;  // of one computation; 0: not recorded
+  friend bool operator==(const MergeKernels&, const MergeKernels&) = default;
+};
+
 /// The version `version` exists: round 0 is the initial adapter, others were merged.
 struct RoundPublished {
   static constexpr std::string_view kKind = "round-published";
@@ -165,6 +174,8 @@ struct RoundPublished {
   double merge_s = 0;
   std::string peft_folder;          // below the run folder; empty: none written
   std::vector<FileRef> peft_files;  // below the run folder
+  MergeKernels kernels;
+  bool updates_kept = false;  // the merged updates and the state they changed stay in the folder
   friend bool operator==(const RoundPublished&, const RoundPublished&) = default;
 };
 
@@ -219,7 +230,7 @@ struct BestRound {
 };
 
 /// Blobs taken away on purpose; `weft runs verify` then does not miss them. Spool blobs of a
-/// published round need no such event.
+/// published round need no such event, unless the round says that they are kept.
 struct BlobsRemoved {
   static constexpr std::string_view kKind = "blobs-removed";
   std::vector<std::string> blobs;

@@ -1,10 +1,12 @@
 #include "common/runtime/run_verify.h"
 
+#include <algorithm>
 #include <map>
 #include <vector>
 
 #include "common/base/str.h"
 #include "common/crypto/digest.h"
+#include "common/runtime/blob_folder.h"
 #include "common/runtime/blob_name.h"
 #include "common/runtime/run_events.h"
 #include "common/runtime/run_view.h"
@@ -16,8 +18,10 @@ struct Promise {
   FileRef file;
   uint64_t seq = 0;  // the row that vouches for it
   std::string kind;
-  bool spool = false;  // an update: may go once its round is over
+  bool spool = false;  // an update: may go once its round is over, unless it is kept
+  bool kept = false;
   RoundId round;
+  ClientId client = {};  // of an update
 };
 
 // What the folder must hold after the last event. A later row that names the same file replaces an
@@ -29,26 +33,31 @@ struct Promises {
 
   void Add(const LedgerEvent& row, const RunEvent& event) {
     const auto promise = [&](const FileRef& file, bool spool, RoundId round) {
-      files[file.name] = {file, row.seq, row.kind, spool, round};
+      Promise& made = files[file.name];
+      made = {.file = file, .seq = row.seq, .kind = row.kind, .spool = spool, .round = round};
+      return &made;
     };
     if (const auto* update = std::get_if<UpdateAccepted>(&event)) {
       promise({update->blob, update->header.payload_bytes, update->header.payload_sha256}, true,
-              update->header.round);
+              update->header.round)
+          ->client = update->header.client;
     } else if (const auto* lost = std::get_if<UpdateLost>(&event)) {
       files.erase(lost->blob);
     } else if (const auto* round = std::get_if<RoundPublished>(&event)) {
       promise(round->state, false, round->round);
       for (const FileRef& file : round->peft_files) promise(file, false, round->round);
       round_over[round->round.number] = true;
+      if (round->updates_kept) Keep(round->round);
     } else if (const auto* fitted = std::get_if<PosteriorFitted>(&event)) {
       promise(fitted->file, false, fitted->round);
       round_over[fitted->round.number] = true;
     } else if (const auto* missed = std::get_if<RoundMissed>(&event)) {
       round_over[missed->round.number] = true;
     } else if (const auto* opened = std::get_if<RoundOpened>(&event)) {
-      // Updates of an attempt before this one are no longer needed.
+      // Of an attempt before this one only the updates of those who are asked again are needed.
       for (auto it = files.begin(); it != files.end();) {
-        const bool old = it->second.spool && it->second.round == opened->plan.round;
+        const bool old = it->second.spool && it->second.round == opened->plan.round &&
+                         !IsAsked(opened->plan, it->second.client);
         it = old ? files.erase(it) : std::next(it);
       }
       round_over[opened->plan.round.number] = false;
@@ -61,7 +70,19 @@ struct Promises {
 
   [[nodiscard]] bool MayBeGone(const Promise& promise) const {
     const auto over = round_over.find(promise.round.number);
-    return promise.spool && (finished || (over != round_over.end() && over->second));
+    return promise.spool && !promise.kept &&
+           (finished || (over != round_over.end() && over->second));
+  }
+
+  void Keep(RoundId round) {
+    for (auto& [name, promise] : files) {
+      if (promise.spool && promise.round == round) promise.kept = true;
+    }
+  }
+
+  [[nodiscard]] static bool IsAsked(const RoundPlan& plan, const ClientId& client) {
+    return std::any_of(plan.cohort.begin(), plan.cohort.end(),
+                       [&](const ClientPlan& asked) { return asked.client == client; });
   }
 };
 
@@ -120,14 +141,32 @@ Status CheckKnownHash(const std::string& known, bool found) {
                       ": rows were dropped at the end, or it is another run's"));
 }
 
+// After the files: a byte that rotted on the disk is told as such.
+Status RecheckRounds(const std::filesystem::path& folder, const KeptRounds& rounds,
+                     const RecheckRound& recheck, VerifyReport& report) {
+  report.rounds_without_updates = rounds.without_updates();
+  report.rounds_measured = rounds.measured();
+  if (!recheck) return OkStatus();
+  const BlobFolder blobs(folder);
+  for (const KeptRound* round : rounds.rounds()) {
+    WEFT_TRY(recheck(*round, blobs)
+                 .Within(Str("[verify] row ", round->seq, " ", RoundPublished::kKind, ": round ",
+                             round->published.round)));
+    ++report.certificates_recomputed;
+  }
+  return OkStatus();
+}
+
 // A run that is going on may remove spool files between the reading of its ledger and of its files.
 constexpr int kTries = 5;
 
 }  // namespace
 
-Result<VerifyReport> VerifyRun(const std::filesystem::path& folder, const std::string& known_hash) {
+Result<VerifyReport> VerifyRun(const std::filesystem::path& folder, const std::string& known_hash,
+                               const RecheckRound& recheck) {
   WEFT_TRY_ASSIGN(RunReader reader, RunReader::Open(folder));
   Promises promises;
+  KeptRounds rounds;
   bool found = false;
   Status status;
   for (int i = 0; i < kTries; ++i) {
@@ -136,6 +175,7 @@ Result<VerifyReport> VerifyRun(const std::filesystem::path& folder, const std::s
     for (const LedgerEvent& row : rows) {
       WEFT_TRY_ASSIGN(const RunEvent event, FromEvent(row));
       promises.Add(row, event);
+      WEFT_TRY(rounds.Add(row, event));
       found = found || row.hash == known_hash;
     }
     WEFT_TRY(CheckKnownHash(known_hash, found));
@@ -144,7 +184,10 @@ Result<VerifyReport> VerifyRun(const std::filesystem::path& folder, const std::s
     report.events = reader.tail().seq;
     report.hash = reader.tail().hash;
     WEFT_TRY(CheckEventsAreThere(folder, report));
-    if (status.ok()) return report;
+    if (status.ok()) {
+      WEFT_TRY(RecheckRounds(folder, rounds, recheck, report));
+      return report;
+    }
   }
   return status;
 }

@@ -78,8 +78,9 @@ struct Folder {
     view.num_server_rounds = event.num_server_rounds;
     view.started_us = wall_us;
   }
-  void operator()(const RunResumed&) const {
+  void operator()(const RunResumed& event) const {
     ++view.resumed;
+    if (!event.settings_toml.empty()) view.settings_toml = event.settings_toml;
     // A run that failed or was stopped goes on when its daemon is started again.
     view.state = view.rounds.size() > 1 ? "running" : "starting";
     view.reason.clear();

@@ -4,7 +4,7 @@
 
 namespace weft {
 
-Result<Blob> Store::ReadPart(const std::string& name, uint64_t offset, uint64_t length) const {
+Result<Blob> BlobSource::ReadPart(const std::string& name, uint64_t offset, uint64_t length) const {
   WEFT_TRY_ASSIGN(const Blob blob, ReadBlob(name));
   if (offset > blob.size() || length > blob.size() - offset) {
     return DataLoss(Str("[store] blob ", name, ": it has ", blob.size(), " bytes, wanted ", length,

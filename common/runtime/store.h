@@ -35,10 +35,21 @@ struct EventDraft {
 
 using Done = std::function<void(Status)>;
 
-class Store {
+/// Blobs to read: a node's store, or the run folder of a run that nobody works on. Thread-safe.
+class BlobSource {
  public:
-  virtual ~Store() = default;
+  virtual ~BlobSource() = default;
 
+  /// Bytes of a blob, mapped where the world allows it. kNotFound if there is none.
+  [[nodiscard]] virtual Result<Blob> ReadBlob(const std::string& name) const = 0;
+  /// Bytes [offset, offset + length) of a whole blob: for going through large ones piece by piece,
+  /// with no more in memory than the piece. kDataLoss if the blob ends before.
+  [[nodiscard]] virtual Result<Blob> ReadPart(const std::string& name, uint64_t offset,
+                                              uint64_t length) const;
+};
+
+class Store : public BlobSource {
+ public:
   /// Appends all of them in one transaction, or none.
   virtual void Append(std::vector<EventDraft> events, Done done) = 0;
 
@@ -59,12 +70,6 @@ class Store {
   /// Removes a blob and its partial form; none of that name is fine.
   virtual void RemoveBlob(std::string name, Done done) = 0;
 
-  /// Bytes of a blob, mapped where the world allows it. kNotFound if there is none. Thread-safe.
-  [[nodiscard]] virtual Result<Blob> ReadBlob(const std::string& name) const = 0;
-  /// Bytes [offset, offset + length) of a whole blob: for going through large ones piece by piece,
-  /// with no more in memory than the piece. kDataLoss if the blob ends before.
-  [[nodiscard]] virtual Result<Blob> ReadPart(const std::string& name, uint64_t offset,
-                                              uint64_t length) const;
   /// Names of whole blobs that start with `prefix`, sorted.
   [[nodiscard]] virtual std::vector<std::string> ListBlobs(const std::string& prefix) const = 0;
 

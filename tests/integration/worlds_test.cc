@@ -142,13 +142,20 @@ TEST(PosteriorWorldsTest, TheFinalAdapterIsMeasuredOverProcessesAndVerifies) {
   const TempFolder folder;
   Settings settings = ClassifyingSettings(folder);
   settings.laplace.fit = true;
+  settings.run.keep_updates = true;
   Federation federation(settings);
   ExpectSameBitsInAllWorlds(federation);
   const std::vector<PosteriorFitted> fitted = federation.EventsOf<PosteriorFitted>();
   ASSERT_EQ(fitted.size(), 1u);
   EXPECT_EQ(fitted[0].clients.size(), 3u);
   EXPECT_EQ(fitted[0].examples, 16u + 24u + 32u);
-  EXPECT_TRUE(federation.Verified());
+  const Ran verified =
+      Execute("weft", {"runs", "verify", federation.run_folder().string(), "--json"});
+  EXPECT_TRUE(Succeeded(verified));
+  EXPECT_NE(verified.out.find(R"("certificates_recomputed":2,"rounds_without_updates":0,)"
+                              R"("rounds_measured":1)"),
+            std::string::npos)
+      << verified.out;
   const Ran predicted =
       Execute("weft", {"laplace", "predict", "--model", settings.model.path, "--adapter",
                        (federation.run_folder() / "adapters/round-0002").string(), "--posterior",

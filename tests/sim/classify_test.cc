@@ -52,11 +52,18 @@ class ClassifyFederationTest : public ::testing::TestWithParam<const char*> {
     SimulationOptions options;
     options.faults = std::move(faults);
     options.settings = settings_;
-    options.out_dir = out_.path().string();
+    ++runs_;
+    options.out_dir = Out().string();
     return Simulate(std::move(options));
   }
 
+  /// The folder of the last run; each has one of its own.
+  [[nodiscard]] std::filesystem::path Out() const {
+    return out_.path() / ("run-" + std::to_string(runs_));
+  }
+
   weft::testing::TempFolder folder_, out_;
+  int runs_ = 0;
   std::string rows_;
   Settings settings_;
 };
@@ -75,7 +82,7 @@ TEST_P(ClassifyFederationTest, AdapterAndHeadLearnTogether) {
   EXPECT_LT(report->run.rounds.front().server_metrics[0].second, 0.7);
   // The last adapter, read as anybody would read it.
   const auto model = *Model::Load(settings_.model.path, {});
-  const Result<PeftFolder> peft = ReadPeft(out_.path() / "adapters" / "round-0008", model->sites());
+  const Result<PeftFolder> peft = ReadPeft(Out() / "adapters" / "round-0008", model->sites());
   ASSERT_TRUE(peft.ok()) << peft.status();
   const std::unique_ptr<Tokenizer> tokenizer = Tokenizer::Load(settings_.model.path).value();
   TokenizeOptions options;
@@ -146,10 +153,10 @@ TEST_P(ClassifyFederationTest, ThePosteriorOfTheSitesIsThatOfAllRowsTogether) {
   EXPECT_EQ(fitted.examples, 48u);
   EXPECT_EQ(report->run.rounds.back().state, "measured");
   EXPECT_EQ(Shipped(report->run)[0].updates, 2u) << "statistics are no updates";
-  const Result<StatisticsFile> file = ReadStatistics(out_.path() / fitted.file.name);
+  const Result<StatisticsFile> file = ReadStatistics(Out() / fitted.file.name);
   ASSERT_TRUE(file.ok()) << file.status();
   EXPECT_EQ(file->precision, fitted.precision);
-  const LaplaceStatistics wanted = Centralised(settings_, out_.path());
+  const LaplaceStatistics wanted = Centralised(settings_, Out());
   const LaplaceStatistics& got = file->statistics;
   EXPECT_EQ(got.adapter_hash, wanted.adapter_hash) << "of the exported folder";
   EXPECT_NEAR(got.log_likelihood, wanted.log_likelihood, 1e-6 * -wanted.log_likelihood);

@@ -4,7 +4,9 @@
 
 #include "sim/faults.h"
 
+#include "aggregator/certificate_check.h"
 #include "common/base/str.h"
+#include "common/runtime/run_verify.h"
 #include "tests/sim/small_federation.h"
 
 namespace weft::sim {
@@ -45,6 +47,27 @@ TEST_F(FaultsTest, DrawnFaultsOfEveryKindChangeNoBit) {
     crashes += report->crashes;
   }
   EXPECT_GT(crashes, 24u) << "the plans must bite";
+}
+
+TEST_F(FaultsTest, WhatRoundsKeepSurvivesCrashesAndIsMergedAgain) {
+  const std::vector<std::string> calm = Hashes(Patient());
+  FaultBounds bounds;
+  bounds.span_s = 15;
+  const weft::testing::TempFolder out;
+  for (uint64_t seed = 201; seed <= 206; ++seed) {
+    SimulationOptions options;
+    options.settings = Patient();
+    options.settings.run.keep_updates = true;
+    options.faults = DrawFaultPlan(seed, Names(), bounds);
+    options.out_dir = (out.path() / Str(seed)).string();
+    const Result<SimulationReport> report = Simulate(options);
+    ASSERT_TRUE(report.ok()) << options.faults->Text() << report.status();
+    EXPECT_EQ(report->adapter_sha256, calm);
+    const Result<VerifyReport> verified = VerifyRun(options.out_dir, "", CheckKeptRound);
+    ASSERT_TRUE(verified.ok()) << options.faults->Text() << verified.status();
+    EXPECT_EQ(verified->certificates_recomputed, 3u);
+    EXPECT_EQ(verified->rounds_without_updates, 0u);
+  }
 }
 
 TEST_F(FaultsTest, TheOtherStrategiesStandThemAsWell) {

@@ -102,8 +102,7 @@ TEST(ReplayTest, APosteriorEndsTheRoundThatMeasuredAndNoVersionFollows) {
   PosteriorFitted fitted_now;
   fitted_now.round = {1};
   std::vector<RunEvent> events = {RunStarted{}, SamplePublished(0, "initial"), SampleOpened(1, 1),
-                                  SampleUpdate(1, "harbour", 2, 100, "u"),
-                                  fitted_now};
+                                  SampleUpdate(1, "harbour", 2, 100, "u"), fitted_now};
   EXPECT_TRUE(At(events, 4).open.has_value());
   const RunPosition fitted = At(events, 5);
   EXPECT_FALSE(fitted.open.has_value());
@@ -132,6 +131,27 @@ TEST(ReplayTest, StatesThatWereRemovedAreForgotten) {
   const RunPosition at = At(events, events.size());
   ASSERT_EQ(at.states.size(), 1u);
   EXPECT_EQ(at.states.begin()->first, RoundId{1});
+}
+
+TEST(ReplayTest, TheStateAKeptRoundWasMergedFromIsNeverRemoved) {
+  RoundPublished kept = SamplePublished(1, "one");
+  kept.updates_kept = true;
+  std::vector<RunEvent> events = {RunStarted{}, SamplePublished(0, "initial"), kept,
+                                  SamplePublished(2, "two")};
+  const RunPosition at = At(events, events.size());
+  ASSERT_EQ(at.states.size(), 2u) << "whatever a later start of the daemon is set to";
+  EXPECT_EQ(at.states.begin()->first, RoundId{1});
+}
+
+TEST(ReplayTest, TheNewestSettingsRecordedAreKnown) {
+  RunStarted started;
+  started.settings_toml = "first";
+  std::vector<RunEvent> events = {
+      started, RunResumed{.round = {1}, .software = ""},
+      RunResumed{.round = {1}, .software = "", .settings_toml = "second"},
+      RunResumed{.round = {1}, .software = ""}};
+  EXPECT_EQ(At(events, 2).settings_toml, "first");
+  EXPECT_EQ(At(events, 4).settings_toml, "second");
 }
 
 TEST(ReplayTest, EventsThatCannotFollowAreDamageNamedByRow) {

@@ -261,6 +261,22 @@ TEST_F(LoadTest, AClientsNameMayBeAsLongAsInTheAllowList) {
   ExpectHas(Error("[[client]]\nname = \"" + longest + "n\""), "underscores, at most 128, the");
 }
 
+TEST_F(LoadTest, PrintedSettingsComeBackWithoutAFileOrEnvironment) {
+  Settings settings;
+  settings.run.keep_updates = true;
+  settings.cohort.weighting = "tokens";
+  settings.clients.resize(1);
+  settings.clients[0].name = "harbour";
+  setenv("WEFT_COHORT_WEIGHTING", "uniform", 1);
+  const Result<Settings> back = SettingsFromToml(ToToml(settings, true), "ledger");
+  unsetenv("WEFT_COHORT_WEIGHTING");
+  ASSERT_TRUE(back.ok()) << back.status();
+  EXPECT_EQ(ToToml(*back, true), ToToml(settings, true));
+  const Status unknown = SettingsFromToml("[run]\nno-such = 1\n", "ledger").status();
+  EXPECT_NE(unknown.message().find("ledger:2: run.no-such"), std::string::npos) << unknown;
+  EXPECT_FALSE(SettingsFromToml("[run", "ledger").ok());
+}
+
 TEST_F(LoadTest, AMissingFileAFolderAndHostileBytesAreErrors) {
   const auto load = [](const fs::path& file) {
     return LoadSettings({.file = file, .overrides = {}, .environment = false}).status().code();

@@ -120,7 +120,6 @@ Status FakeWorld::StartAggregator() {
   options.settings = settings;
   options.base = base;
   options.base_model = "base";
-  options.keep_spool = keep_spool;
   options.evaluate_here = on_evaluate_here != nullptr;
   options.stop_requested = [this] {
     return stop_requested ? stop_requested() : std::optional<std::string>();

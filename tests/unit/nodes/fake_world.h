@@ -183,8 +183,7 @@ class FakeWorld {
   Settings settings;
   BaseDescription base;
   ManualClock clock;
-  size_t payload_bytes = 100;  // of an update
-  bool keep_spool = false;
+  size_t payload_bytes = 100;      // of an update
   bool local_state_counts = true;  // what a client trains depends on what its last round left
   std::shared_ptr<RecordingStore> disk;
   std::map<std::string, std::shared_ptr<RecordingStore>> client_disks;

@@ -74,8 +74,9 @@ TEST(RoundTest, OrderOfArrivalChangesNoBit) {
 }
 
 TEST(RoundTest, AMergedUpdateIsNotCountedInTheNextRoundEvenIfTheSpoolStillHasIt) {
-  FakeWorld world(UsualSettings(3));
-  world.keep_spool = true;
+  Settings keeping = UsualSettings(3);
+  keeping.run.keep_updates = true;
+  FakeWorld world(keeping);
   StartAll(world);
   ASSERT_TRUE(world.RunToEnd());
   FakeWorld usual(UsualSettings(3));
@@ -85,6 +86,28 @@ TEST(RoundTest, AMergedUpdateIsNotCountedInTheNextRoundEvenIfTheSpoolStillHasIt)
   EXPECT_EQ(world.trained("alpha"), 3);
   EXPECT_EQ(world.disk->ListBlobs("spool/").size(), 9U);
   EXPECT_TRUE(usual.disk->ListBlobs("spool/").empty());
+  EXPECT_EQ(world.disk->ListBlobs("state/").size(), 4U) << "each round's start is kept with it";
+  EXPECT_EQ(usual.disk->ListBlobs("state/").size(), 2U);
+  EXPECT_TRUE(world.Events<RoundPublished>().back().updates_kept);
+  EXPECT_FALSE(usual.Events<RoundPublished>().back().updates_kept);
+}
+
+TEST(RoundTest, WhatEarlierRoundsKeptStaysWhenALaterStartKeepsNothing) {
+  Settings settings = UsualSettings(4);
+  settings.run.keep_updates = true;
+  FakeWorld world(settings);
+  StartAll(world);
+  ASSERT_TRUE(world.RunUntil([&] { return world.Events<RoundPublished>().size() == 3; }));
+  world.KillAggregator();
+  world.settings.run.keep_updates = false;
+  ASSERT_TRUE(world.StartAggregator().ok());
+  ASSERT_TRUE(world.RunToEnd());
+  EXPECT_EQ(world.disk->ListBlobs("spool/").size(), 6U) << "of rounds 1 and 2";
+  const std::vector<std::string> states = world.disk->ListBlobs("state/");
+  for (const char* needed : {"state/round-0000", "state/round-0001"}) {
+    EXPECT_EQ(std::count(states.begin(), states.end(), needed), 1) << needed;
+  }
+  EXPECT_EQ(std::count(states.begin(), states.end(), "state/round-0002"), 0);
 }
 
 TEST(RoundTest, TheDeadlineClosesARoundThatHasItsQuorumAndTheStragglerIsLate) {

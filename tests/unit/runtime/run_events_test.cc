@@ -34,6 +34,8 @@ std::vector<RunEvent> OneOfEach() {
   published.state = {"state/2", 10, "aa"};
   published.certificate = certificate;
   published.peft_files = {{"adapters/x", 1, "bb"}};
+  published.kernels = {"2.13.0", "AVX2", 3};
+  published.updates_kept = true;
   PosteriorFitted fitted;
   fitted.round = {3};
   fitted.version = {2};
@@ -43,7 +45,7 @@ std::vector<RunEvent> OneOfEach() {
   fitted.clients = {{"a"}, {"b"}};
   return {
       started,
-      RunResumed{.round = {3}, .software = "weft"},
+      RunResumed{.round = {3}, .software = "weft", .settings_toml = "[run]\n"},
       joined,
       MemberGone{.client = {"a"}, .reason = "silent"},
       RoundOpened{.plan = plan, .attempt = 2, .bundles = {{{"a"}, "ff", 99}}},

@@ -234,6 +234,26 @@ TEST_F(CheckerTest, TheBestVersionsStateIsKeptThoughItIsOld) {
       << checker_.status();
 }
 
+TEST_F(CheckerTest, WhatARoundKeptMustStayWithTheStateItWasMergedFrom) {
+  RoundPublished kept = Merged(1, {"harbour", "weaver"});
+  kept.updates_kept = true;
+  Write(store_, {RunStarted{}, SamplePublished(0, "initial"), Opened(1), Update(1, "harbour"),
+                 Update(1, "weaver"), kept});
+  Put(store_, "state/round-1", "merged");
+  Put(store_, "spool/harbour", "update of harbour");
+  Put(store_, "spool/weaver", "update of weaver");
+  InvariantChecker without_state{Usual()};
+  without_state.Look(store_);
+  EXPECT_NE(without_state.status().message().find("state/round-0"), std::string::npos)
+      << without_state.status();
+  Put(store_, "state/round-0", "initial");
+  checker_.Look(store_);
+  EXPECT_TRUE(checker_.status().ok()) << checker_.status();
+  store_.RemoveBlob("spool/weaver", [](const Status&) {});
+  checker_.Look(store_);
+  EXPECT_NE(checker_.status().message().find("spool/weaver"), std::string::npos);
+}
+
 TEST_F(CheckerTest, ALedgerThatLostRowsIsNoticed) {
   Write(store_, {RunStarted{}, SamplePublished(0, "initial")});
   Put(store_, "state/round-0", "initial");

@@ -148,7 +148,9 @@ Result<at::Tensor> ChangeGram(const Strategy& strategy, const MergeInput& input,
   });
   if (!failed.empty()) return failed.begin()->second;
   if (control.cancelled) return Cancelled("[robust] stopped on request");
-  return sum;
+  // ⟨D_i, D_j⟩ and ⟨D_j, D_i⟩ were rounded apart. Two clients that are each other's nearest have one
+  // distance, or rounding would break the tie of their scores.
+  return (sum + sum.t()) / 2;
 }
 
 }  // namespace weft

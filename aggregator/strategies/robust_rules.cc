@@ -88,7 +88,7 @@ class Choosing {
     choice_.reasons.resize(count);
     Clip(gram_KK);
     const at::Tensor factors = at::tensor(clip_, at::kDouble);
-    gram_ = gram_KK * factors.unsqueeze(1) * factors;
+    gram_ = gram_KK * (factors.unsqueeze(1) * factors);  // as symmetric as it was
     norms_.clear();
     for (size_t k = 0; k < count; ++k) norms_.push_back(std::sqrt(std::max(0.0, At(k, k))));
   }

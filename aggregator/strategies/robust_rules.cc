@@ -319,12 +319,13 @@ std::vector<size_t> RepeatedKrum(const at::Tensor& gram_KK, int64_t byzantine, i
 }
 
 std::vector<double> GeometricMedian(const at::Tensor& gram_KK, const std::vector<double>& weights,
-                                    int64_t steps) {
+                                    int64_t steps, double nearest) {
   const at::Tensor p = at::tensor(weights, at::kDouble);
   const at::Tensor squares = gram_KK.diagonal();
-  const double nearest = kNear * std::sqrt(std::max(0.0, squares.max().item<double>()));
+  const double largest = std::sqrt(std::max(0.0, squares.max().item<double>()));
+  if (largest == 0) return weights;
+  if (nearest == 0) nearest = kNear * largest;
   at::Tensor c = p / p.sum();
-  if (nearest == 0) return weights;
   const int64_t most = steps > 0 ? steps : kWeiszfeldSteps;
   for (int64_t i = 0; i < most; ++i) {
     const at::Tensor Gc = at::mv(gram_KK, c);

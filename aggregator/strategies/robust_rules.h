@@ -47,10 +47,11 @@ struct ClientChoice {
                                                int64_t picks);
 
 /// c of argmin Σ p_k ‖z − D_k‖, z = Σ c_k D_k (Pillutla et al. 2022), smoothed Weiszfeld steps from
-/// the weighted mean until nothing moves any more, or `steps` of them.
+/// the weighted mean until nothing moves any more, or `steps` of them. A distance counts as at least
+/// `nearest`; 0: a millionth of the largest norm, so that the scale of the updates changes nothing.
 [[nodiscard]] std::vector<double> GeometricMedian(const at::Tensor& gram_KK,
                                                   const std::vector<double>& weights,
-                                                  int64_t steps);
+                                                  int64_t steps, double nearest = 0);
 
 /// Element-wise over a first dimension of clients, unweighted: the median (of an even number the
 /// mean of the middle two), or the mean without the ⌊trim·K⌋ largest and smallest.

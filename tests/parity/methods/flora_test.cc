@@ -63,7 +63,7 @@ SiteMerge Merge(const FloraCase& at_hand, const std::string& strategy, size_t mo
   const Result<const Strategy*> rule = FindStrategy(strategy);
   WEFT_CHECK(rule.ok(), rule.status());
   // −1: blocks are appended, even beyond the rank at which flora recompresses them.
-  const std::vector<int64_t> append(at_hand.modules.size(), -1);
+  const RoundSurvey append{.ranks = std::vector<int64_t>(at_hand.modules.size(), -1)};
   Result<SiteMerge> merge =
       (*rule)->MergeSite({settings, at_hand.global, at_hand.updates}, append, module);
   WEFT_CHECK(merge.ok(), merge.status());
@@ -87,7 +87,9 @@ void ExpectStack(GoldenSet& golden, const FloraCase& at_hand, size_t m) {
   const StrategySettings settings{.name = "flora"};
   const MergeInput input{settings, at_hand.global, at_hand.updates};
   const Strategy& rule = **FindStrategy("flora");
-  const Result<SiteMerge> merge = rule.MergeSite(input, *rule.RankPlan(input), m);
+  const Result<RoundSurvey> survey = rule.Survey(input);
+  ASSERT_TRUE(survey.ok()) << survey.status();
+  const Result<SiteMerge> merge = rule.MergeSite(input, *survey, m);
   ASSERT_TRUE(merge.ok()) << merge.status();
   EXPECT_LE(merge->factors.A_RI.size(0), std::min(site.in, site.out));
   golden.ExpectClose(product, Product(merge->factors), kTolerance);

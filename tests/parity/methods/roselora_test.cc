@@ -298,7 +298,7 @@ LowRank MergedBy(const std::string& strategy, const MemoryUpdates& updates) {
   const StrategySettings settings{.name = strategy};
   const Result<const Strategy*> rule = FindStrategy(strategy);
   WEFT_CHECK(rule.ok(), rule.status());
-  const std::vector<int64_t> append = {-1};
+  const RoundSurvey append{.ranks = {-1}};
   Result<SiteMerge> merge = (*rule)->MergeSite({settings, global, updates}, append, 0);
   WEFT_CHECK(merge.ok(), merge.status());
   return merge->factors;

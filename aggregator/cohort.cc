@@ -4,8 +4,10 @@
 #include <charconv>
 #include <cmath>
 
+#include "aggregator/strategies/strategy.h"
 #include "common/adapters/adapter.h"
 #include "common/base/random.h"
+#include "common/plan/json.h"
 
 namespace weft {
 namespace {
@@ -22,6 +24,13 @@ std::vector<ClientId> Draw(RandomStream stream, std::span<const ClientId> from, 
   for (size_t i = 0; i < std::min(count, from.size()); ++i) drawn.push_back(from[order[i]]);
   std::sort(drawn.begin(), drawn.end());
   return drawn;
+}
+
+// Where AdamW's moments of one round mean something in the next, so does what an update left out.
+bool KeepsBasis(const StrategySettings& strategy) {
+  LocalTraining moments_kept;
+  moments_kept.keep_optimizer = true;
+  return CheckStrategySettings(strategy, moments_kept).ok();
 }
 
 }  // namespace
@@ -117,12 +126,23 @@ RoundPlan PlanRound(const Settings& settings, const RunId& run, RoundId round,
   plan.base_hash = base_hash;
   plan.seed = settings.run.seed;
   plan.strategy = settings.strategy.name;
-  plan.codec = settings.codec;
+  plan.codec = settings.wire.codec;
+  plan.delta = settings.wire.delta;
+  plan.top_k = settings.wire.top_k;
+  plan.error_feedback =
+      settings.wire.delta && settings.wire.error_feedback && KeepsBasis(settings.strategy);
+  plan.compress = settings.wire.compress;
+  plan.down_codec = settings.wire.down_codec;
   plan.training = settings.train;
   // With local_epochs a client counts its own steps per round; the trainer derives this itself.
   plan.training.steps_done = settings.train.local_steps * (int64_t{round.number} - 1);
   plan.deadline_s = settings.cohort.deadline_s;
   return plan;
+}
+
+std::string CutKey(const StrategySettings& strategy, const ClientPlan& client) {
+  // Slots other than the top ones are drawn per client.
+  return ToJson(client.adapter) + (strategy.slots != "top" ? client.client.name : "");
 }
 
 RoundPlan PlanFor(const RoundPlan& plan, const ClientPlan& client) {

@@ -82,6 +82,8 @@ struct CutJob {
   Blob state;
   ClientPlan client;  // rank and scaling of the receiver
   bool whole = false;
+  std::string codec = "float32";  // of what the client trains from and of what lies beside it
+  bool compress = false;
 };
 
 /// Checks one received update against its plan: structure, names, shapes, dtype, finiteness, norm.
@@ -99,6 +101,7 @@ struct AdmitJob {
   bool measured = false;  // the payload is the statistics of the bundle's adapter, no update
   double norm_max = 0;    // of ‖ΔW − the adapter it was sent‖_F; 0: no bound
   const Store* store = nullptr;
+  bool delta = false;  // the plan's: what changed in the bundle's adapter, if it has one
 };
 
 /// Writes the global adapter as a PEFT folder.

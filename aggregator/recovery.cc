@@ -70,6 +70,7 @@ class Fold {
       return DataLoss(Str("version ", event.version, " follows version ", at_.published->version));
     }
     at_.published = event;
+    for (const auto& [client, update] : at_.accepted) at_.merged[client] = event.version;
     at_.states[event.version] = event.state.name;
     at_.open.reset();
     at_.attempts = at_.misses = 0;

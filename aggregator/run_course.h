@@ -94,7 +94,8 @@ class RunCourse {
   uint32_t attempts_ = 0;  // at the next round
   uint32_t misses_ = 0;
   std::map<RoundId, std::string> states_;
-  std::vector<RunEvent> unrecorded_;  // membership before the run's first event
+  std::map<ClientId, RoundId> merged_;  // the last version that has the client's update
+  std::vector<RunEvent> unrecorded_;    // membership before the run's first event
   std::set<int64_t> noticed_ranks_;
   RunEnded ending_;
   Nanos ended_at_{0};

@@ -49,6 +49,9 @@ Json ToJson(const weft::sim::SimulationReport& report) {
     out["error_before_truncation"].push_back(round.certificate.error_before_truncation);
     out["error_published"].push_back(round.certificate.error_published);
     out["error_to_ideal"].push_back(round.certificate.error_to_ideal);
+    out["error_codec"].push_back(round.certificate.error_codec);
+    out["bytes_down"].push_back(round.BytesDown());
+    out["bytes_up"].push_back(round.BytesUp());
   }
   if (report.run.posterior) out["posterior"] = Json::parse(weft::cli::PosteriorJson(report.run));
   out["peak_rss_mb"] = report.peak_rss_mb;

@@ -11,7 +11,8 @@
 #include "common/tensor/dtype_map.h"
 #include "common/tensor/guard.h"
 
-// Shape legend: N elements, P elements padded to whole blocks, K blocks, E elements of a block (64).
+// Shape legend: N elements, P elements padded to whole blocks, K blocks, E elements of a block
+// (64).
 
 namespace weft {
 namespace {
@@ -103,8 +104,8 @@ Scales StoredScales(const at::Tensor& wanted_K, Round how) {
   (void)std::frexp(largest, &reach);
   Scales scales;
   if (largest > 0) {
-    scales.exponent = static_cast<int16_t>(
-        std::clamp(reach - kScaleReach, kExponentMin, kExponentMax));
+    scales.exponent =
+        static_cast<int16_t>(std::clamp(reach - kScaleReach, kExponentMin, kExponentMax));
   }
   const at::Tensor in_units = rounded * std::ldexp(1.0, -scales.exponent);
   scales.stored_K = at::where(in_units < kScaleMin, 0.0, in_units).to(at::kHalf).contiguous();
@@ -273,8 +274,7 @@ Result<BlockTensor> UnpackChecked(const BlockTensor& packed) {
   }
   const int64_t padding = blocks * kBlockElements - elements;
   coded.codes_KE = at::constant_pad_nd(codes_N, {0, padding}).view({-1, kBlockElements});
-  const at::Tensor values_N =
-      Decoded(kForm, coded).flatten().narrow(0, 0, elements).contiguous();
+  const at::Tensor values_N = Decoded(kForm, coded).flatten().narrow(0, 0, elements).contiguous();
   if (!AllFinite(values_N)) return Wrong(packed, "a value is larger than float32 holds");
   Writer out(elements * static_cast<int64_t>(sizeof(float)));
   out.Put(values_N);

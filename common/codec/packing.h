@@ -9,8 +9,8 @@
 
 namespace weft {
 
-/// In the shortest packing that loses nothing, if one is shorter than plain bytes; else as it is, as
-/// is one that its codec packed. `compress`: by planes (planes.h) too, which costs time.
+/// In the shortest packing that loses nothing, if one is shorter than plain bytes; else as it is,
+/// as is one that its codec packed. `compress`: by planes (planes.h) too, which costs time.
 [[nodiscard]] BlockTensor Packed(BlockTensor plain, bool compress = false);
 
 /// A plain float32 tensor by a packing that loses something: all elements, or those that are not

@@ -16,7 +16,7 @@ Result<at::Tensor> Codec::Decode(const BlockTensor& tensor) const {
 }
 
 std::span<const Codec* const> CodecRegistry() {
-  static const std::array codecs = {&Float32Codec(), &Float16Codec(), &BFloat16Codec(),
+  static const std::array codecs = {&Float32Codec(),  &Float16Codec(),  &BFloat16Codec(),
                                     &Uniform8Codec(), &Uniform4Codec(), &Int8Codec(),
                                     &Int4Codec(),     &Nf4Codec()};
   return codecs;

@@ -218,9 +218,9 @@ Result<Head> ReadHead(const BlockTensor& packed) {
                                   " for ", count, " of ", elements, " elements"));
   }
   if (bytes.size() < kHeaderBytes + layout.bytes()) {
-    return WrongBytes(packed, Str("got ", bytes.size(), ", wanted at least ",
-                                  kHeaderBytes + layout.bytes(), " for ", count, " of ", elements,
-                                  " elements"));
+    return WrongBytes(packed,
+                      Str("got ", bytes.size(), ", wanted at least ", kHeaderBytes + layout.bytes(),
+                          " for ", count, " of ", elements, " elements"));
   }
   return Head{elements, count, layout};
 }
@@ -339,8 +339,8 @@ Result<BlockTensor> UnpackSparse(const BlockTensor& packed) {
   const size_t width = DTypeBytes(packed.dtype);
   for (size_t i = 0; i < view.positions.size(); ++i) {
     if (IsZeroElement(view.values.bytes.data() + i * width, width)) {
-      return WrongBytes(packed, Str("the element at ", view.positions[i],
-                                    " is zero, which is not packed"));
+      return WrongBytes(packed,
+                        Str("the element at ", view.positions[i], " is zero, which is not packed"));
     }
   }
   return Scatter(packed, view.positions, view.values.bytes.span());

@@ -57,7 +57,7 @@ struct SparseView {
 [[nodiscard]] Result<SparseView> ReadSparse(const BlockTensor& packed);
 
 /// The plain tensor of `packed`'s name and shape with `values`, plain bytes, at `positions`.
-[[nodiscard]] BlockTensor Scatter(const BlockTensor& packed,
-                                  const std::vector<uint32_t>& positions, ByteSpan values);
+[[nodiscard]] BlockTensor Scatter(const BlockTensor& packed, const std::vector<uint32_t>& positions,
+                                  ByteSpan values);
 
 }  // namespace weft

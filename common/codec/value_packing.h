@@ -12,10 +12,11 @@ namespace weft {
 struct ValuePacking {
   std::string_view name;  // BlockTensor::packing
   bool lossless = false;  // else float32 values, in fewer bits
-  /// `plain` is of finite values; float32 unless lossless. kInvalidArgument if a value does not fit.
+  /// `plain` is of finite values; float32 unless lossless. kInvalidArgument if a value does not
+  /// fit.
   Result<BlockTensor> (*pack)(const BlockTensor& plain) = nullptr;
-  /// The plain tensor, of finite values. kInvalidArgument for bytes that pack() does not write; their
-  /// number is judged by the tensor's shape, whatever the bytes say.
+  /// The plain tensor, of finite values. kInvalidArgument for bytes that pack() does not write;
+  /// their number is judged by the tensor's shape, whatever the bytes say.
   Result<BlockTensor> (*unpack)(const BlockTensor& packed) = nullptr;
 };
 

@@ -17,6 +17,8 @@ struct Certificate {
   double error_to_ideal = 0;  // of what was published, to the ideal mean Σ p_k s_k B_k A_k; for
                               // fedavg with more than 192 stacked ranks an estimate (algebra.h)
   double tail_energy = 0;     // Σ_{i>r} σ_i² cut away, relative to Σσ²
+  double error_codec = 0;     // of what clients are sent next, to what was published: the rounding
+                              // of wire.down-codec
   double effective_rank = 0;  // exp(entropy of σ²/Σσ²), mean over sites
   int64_t rank = 0;           // largest published rank of a site
   struct Site {

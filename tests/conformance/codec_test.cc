@@ -100,10 +100,9 @@ TEST_P(CodecConformance, ATensorOfZerosTakesNoRoomWhereBytesAreToBeFew) {
   AdapterState state;
   state.spec.rank = 4;
   state.spec.target_modules = {"q_proj"};
-  state.sites.push_back({{"layers.0.q_proj", 512, 512},
-                         {{"A", at::zeros({4, 512})}, {"B", at::zeros({512, 4})}}});
-  const BlockSection section =
-      *EncodeAdapter(state, kAdapterRole, codec(), TensorForm::kShortest);
+  state.sites.push_back(
+      {{"layers.0.q_proj", 512, 512}, {{"A", at::zeros({4, 512})}, {"B", at::zeros({512, 4})}}});
+  const BlockSection section = *EncodeAdapter(state, kAdapterRole, codec(), TensorForm::kShortest);
   for (const BlockTensor& tensor : section.sites[0].tensors) {
     EXPECT_LE(tensor.bytes.size(), 16u) << tensor.packing;
     EXPECT_TRUE(at::equal(*codec().Decode(tensor), at::zeros(tensor.shape)));

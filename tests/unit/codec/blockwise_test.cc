@@ -16,8 +16,7 @@ namespace weft {
 namespace {
 
 const std::vector<const Codec*> kCodecs = {&Int8Codec(), &Int4Codec(), &Nf4Codec()};
-const std::vector<const ValuePacking*> kPackings = {&Int8Packing(), &Int4Packing(),
-                                                    &Nf4Packing()};
+const std::vector<const ValuePacking*> kPackings = {&Int8Packing(), &Int4Packing(), &Nf4Packing()};
 
 at::Tensor Through(const Codec& codec, const at::Tensor& value) {
   const Result<BlockTensor> encoded = codec.Encode({"A", value});
@@ -131,8 +130,7 @@ TEST(BlockwiseCodecTest, TheSmallestAndLargestNumbersComeBackAndOnesThatCannotAr
   for (const Codec* codec : kCodecs) {
     for (const float extreme : {1e-30F, 1e30F, std::numeric_limits<float>::max() / 2}) {
       const at::Tensor value = at::full({70}, extreme);
-      EXPECT_TRUE(at::allclose(Through(*codec, value), value, 5e-3, 0))
-          << extreme << codec->name();
+      EXPECT_TRUE(at::allclose(Through(*codec, value), value, 5e-3, 0)) << extreme << codec->name();
     }
     // Denormal: none of it is left, which is no error.
     const at::Tensor small = at::full({70}, 1e-42F);
@@ -200,9 +198,9 @@ TEST(BlockwiseCodecTest, BytesThatNobodyPackedAreRefused) {
   for (const Codec* codec : {&Int4Codec(), &Nf4Codec()}) {
     ExpectRefused(Spoilt(*codec, value, [](std::string& b) { b.back() |= '\x10'; }), "padding");
   }
-  ExpectRefused(Spoilt(Int4Codec(), at::linspace(-1, 1, 64),
-                       [](std::string& b) { b[4] |= '\x10'; }),
-                "padding of its zeros");
+  ExpectRefused(
+      Spoilt(Int4Codec(), at::linspace(-1, 1, 64), [](std::string& b) { b[4] |= '\x10'; }),
+      "padding of its zeros");
   // Exponent 112 and a scale of 65504: beyond float32 from code 2 on.
   ExpectRefused(Spoilt(Int8Codec(), value,
                        [](std::string& b) {
@@ -237,7 +235,8 @@ TEST(BlockwiseCodecTest, RandomBytesAreRefusedOrFinite) {
     for (std::byte& byte : bytes) byte = static_cast<std::byte>(random.NextU32());
     if (turn % 2 == 0) {  // an exponent and three scales as they may be
       bytes[1] = std::byte{0};
-      for (const size_t high : {3, 5, 7}) bytes[high] = (bytes[high] & std::byte{0x3F}) | std::byte{8};
+      for (const size_t high : {3, 5, 7})
+        bytes[high] = (bytes[high] & std::byte{0x3F}) | std::byte{8};
     }
     if (random.Below(20) == 0) bytes.resize(random.Below(bytes.size()));
     tensor.bytes = Blob::Adopt(std::move(bytes));

@@ -4,6 +4,7 @@ Each run's report is kept in OUT/runs.jsonl; a run found there is not run again,
 """
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -73,6 +74,8 @@ def main(model, rows):
         print("|---|---|---|---|---|---|")
         plain = None
         for name, wire in wires():
+            if not re.fullmatch(os.environ["WIRES"], name):
+                continue
             if strategy != "fedavg" and wire.get("error-feedback") is False:
                 continue  # there is none in a basis of every round's own
             reports = [run(model, rows, strategy, wire, seed) for seed in SEEDS]

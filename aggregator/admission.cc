@@ -79,9 +79,10 @@ std::optional<Refusal> CheckHello(const ClientId& from, const Hello& hello,
   if (const std::string why = MethodRefusal(hello.capabilities.methods, terms); !why.empty()) {
     return refuse(Code::kFailedPrecondition, "adapter method: " + why);
   }
-  if (!Has(hello.capabilities.codecs, terms.codec)) {
+  for (const std::string& codec : {terms.codec, terms.down_codec}) {
+    if (Has(hello.capabilities.codecs, codec)) continue;
     return refuse(Code::kFailedPrecondition,
-                  Str("codec: got ", Listed(hello.capabilities.codecs), ", wanted ", terms.codec));
+                  Str("codec: got ", Listed(hello.capabilities.codecs), ", wanted ", codec));
   }
   if (hello.capabilities.rank_max < 0 || hello.capabilities.rank_max > limits::kRankMax) {
     return refuse(Code::kInvalidArgument, Str("rank: got ", hello.capabilities.rank_max,

@@ -18,6 +18,7 @@ struct JoinTerms {
   int64_t rank = 0;            // that everybody must train; 0: ranks may differ
   bool mixed_methods = false;  // may another method do?
   std::string codec;
+  std::string down_codec = "float32";
 };
 
 /// Why this client may not join; none if it may.

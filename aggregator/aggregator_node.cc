@@ -198,7 +198,8 @@ std::optional<Refusal> AggregatorNode::Impl::MayJoin(const ClientId& from,
                                           ? 0
                                           : office.options.settings.adapter.rank,
                               .mixed_methods = office.options.mixed_methods,
-                              .codec = office.options.settings.codec});
+                              .codec = office.options.settings.wire.codec,
+                              .down_codec = office.options.settings.wire.down_codec});
 }
 
 void AggregatorNode::Impl::On(const ClientId& from, const Hello& hello) {

@@ -2,20 +2,17 @@
 
 #include <utility>
 
+#include "aggregator/cohort.h"
 #include "aggregator/jobs.h"
 #include "aggregator/node_jobs.h"
 #include "common/base/check.h"
 #include "common/base/limits.h"
 #include "common/base/str.h"
-#include "common/plan/json.h"
 
 namespace weft {
 
 std::string Bundles::KeyOf(const ClientPlan& client, bool whole) const {
-  if (whole) return "whole";
-  // Slots other than the top ones are drawn per client.
-  const bool per_client = office_.options.settings.strategy.slots != "top";
-  return ToJson(client.adapter) + (per_client ? client.client.name : "");
+  return whole ? "whole" : CutKey(office_.options.settings.strategy, client);
 }
 
 void Bundles::Cut(const Blob& state, const std::vector<ClientPlan>& clients, bool whole,
@@ -34,6 +31,8 @@ void Bundles::Cut(const Blob& state, const std::vector<ClientPlan>& clients, boo
 void Bundles::CutPiece(const Blob& state, const Piece& piece, bool whole) {
   CutJob job = MakeCutJob(office_.options.settings, state, piece.receiver);
   job.whole = whole;
+  job.codec = codec_;
+  job.compress = compress_;
   Submit<CutJob>(office_.env.executor, std::move(job), Nanos{0}, std::make_shared<JobControl>(),
                  [this, piece, alive = std::weak_ptr<bool>(alive_)](Result<CutJob::Output> cut) {
                    if (alive.expired() || office_.over()) return;

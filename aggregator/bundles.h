@@ -21,7 +21,9 @@ struct Bundle {
 /// One set of cuts. Destroying it forgets cuts under way.
 class Bundles {
  public:
-  explicit Bundles(Office& office) : office_(office) {}
+  /// `codec` and `compress` as CutJob has them.
+  Bundles(Office& office, std::string codec, bool compress)
+      : office_(office), codec_(std::move(codec)), compress_(compress) {}
 
   /// Cuts a bundle for each client; `done` is called once, in the loop, with all of them or with
   /// the first failure. `whole`: the global adapter uncut, for evaluation.
@@ -45,6 +47,8 @@ class Bundles {
   [[nodiscard]] std::string KeyOf(const ClientPlan& client, bool whole) const;
 
   Office& office_;
+  std::string codec_;
+  bool compress_;
   std::map<std::string, Piece> pieces_;
   std::map<ClientId, std::shared_ptr<Bundle>> by_client_;
   size_t open_ = 0;

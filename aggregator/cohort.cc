@@ -4,8 +4,10 @@
 #include <charconv>
 #include <cmath>
 
+#include "aggregator/strategies/strategy.h"
 #include "common/adapters/adapter.h"
 #include "common/base/random.h"
+#include "common/plan/json.h"
 
 namespace weft {
 namespace {
@@ -22,6 +24,12 @@ std::vector<ClientId> Draw(RandomStream stream, std::span<const ClientId> from, 
   for (size_t i = 0; i < std::min(count, from.size()); ++i) drawn.push_back(from[order[i]]);
   std::sort(drawn.begin(), drawn.end());
   return drawn;
+}
+
+// Clients may owe what they left out only where the next round's factors mean the same as this one's.
+bool KeepsBasis(const StrategySettings& settings) {
+  const Result<const Strategy*> strategy = FindStrategy(settings.name);
+  return strategy.ok() && (*strategy)->traits().keeps_basis;
 }
 
 }  // namespace
@@ -117,12 +125,23 @@ RoundPlan PlanRound(const Settings& settings, const RunId& run, RoundId round,
   plan.base_hash = base_hash;
   plan.seed = settings.run.seed;
   plan.strategy = settings.strategy.name;
-  plan.codec = settings.codec;
+  plan.codec = settings.wire.codec;
+  plan.delta = settings.wire.delta;
+  plan.top_k = settings.wire.top_k;
+  plan.error_feedback =
+      settings.wire.delta && settings.wire.error_feedback && KeepsBasis(settings.strategy);
+  plan.compress = settings.wire.compress;
+  plan.down_codec = settings.wire.down_codec;
   plan.training = settings.train;
   // With local_epochs a client counts its own steps per round; the trainer derives this itself.
   plan.training.steps_done = settings.train.local_steps * (int64_t{round.number} - 1);
   plan.deadline_s = settings.cohort.deadline_s;
   return plan;
+}
+
+std::string CutKey(const StrategySettings& strategy, const ClientPlan& client) {
+  // Slots other than the top ones are drawn per client.
+  return ToJson(client.adapter) + (strategy.slots != "top" ? client.client.name : "");
 }
 
 RoundPlan PlanFor(const RoundPlan& plan, const ClientPlan& client) {

@@ -54,6 +54,9 @@ namespace weft {
 [[nodiscard]] RoundPlan PlanRound(const Settings& settings, const RunId& run, RoundId round,
                                   const std::string& base_hash);
 
+/// Clients of equal keys are sent the same adapter.
+[[nodiscard]] std::string CutKey(const StrategySettings& strategy, const ClientPlan& client);
+
 /// The plan as one client is sent it: its own entry, nobody else's name.
 [[nodiscard]] RoundPlan PlanFor(const RoundPlan& plan, const ClientPlan& client);
 

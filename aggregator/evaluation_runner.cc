@@ -36,7 +36,7 @@ void EvaluationRunner::Run(EvaluationStart start) {
   }
   std::vector<ClientPlan> receivers;
   for (const auto& [client, asked] : awaited_) receivers.push_back({client, office_.global});
-  bundles_ = std::make_unique<Bundles>(office_);
+  bundles_ = std::make_unique<Bundles>(office_, "float32", office_.options.settings.wire.compress);
   bundles_->Cut(at_.state, receivers, true, [this](const Status& status) {
     if (!status.ok()) {
       return office_.GiveUp(status.Within(Str("[evaluation] version ", at_.version)));

@@ -100,11 +100,17 @@ struct CutJob {
   Blob state;
   ClientPlan client;  // rank and scaling of the receiver
   bool whole = false;
+  std::string codec = "float32";  // of what the client trains from and of what lies beside it
+  bool compress = false;
 };
 
 /// What a client is sent of `state` under these settings; see MakeMergeJob.
 [[nodiscard]] inline CutJob MakeCutJob(const Settings& settings, Blob state, ClientPlan client) {
-  return {.strategy = settings.strategy, .state = std::move(state), .client = std::move(client)};
+  return {.strategy = settings.strategy,
+          .state = std::move(state),
+          .client = std::move(client),
+          .codec = settings.wire.down_codec,
+          .compress = settings.wire.compress};
 }
 
 /// Checks one received update against its plan: structure, names, shapes, dtype, finiteness, norm.
@@ -122,6 +128,7 @@ struct AdmitJob {
   bool measured = false;  // the payload is the statistics of the bundle's adapter, no update
   double norm_max = 0;    // of ‖ΔW − the adapter it was sent‖_F; 0: no bound
   const BlobSource* store = nullptr;
+  bool delta = false;  // the plan's: what changed in the bundle's adapter, if it has one
 };
 
 /// Writes the global adapter as a PEFT folder.

@@ -9,6 +9,7 @@
 #include <torch/version.h>
 
 #include "aggregator/posterior_work.h"
+#include "aggregator/sent_adapter.h"
 #include "aggregator/spooled_updates.h"
 #include "aggregator/strategies/round_merge.h"
 #include "aggregator/strategies/state_block.h"
@@ -18,6 +19,7 @@
 #include "common/adapters/method_spec.h"
 #include "common/adapters/peft_io.h"
 #include "common/base/str.h"
+#include "common/codec/delta.h"
 #include "common/codec/layout.h"
 #include "common/codec/precision.h"
 #include "common/tensor/guard.h"
@@ -40,7 +42,7 @@ Result<GlobalState> ReadState(const BlobSource* store, const std::string& blob,
   return DecodeState(bytes, strategy);
 }
 
-Result<std::vector<ReceivedUpdate>> ReadSpool(const MergeJob& job) {
+Result<std::vector<ReceivedUpdate>> ReadSpool(const MergeJob& job, SentAdapters& sent) {
   std::vector<ReceivedUpdate> updates;
   updates.reserve(job.updates.size());
   for (const SpooledUpdate& spooled : job.updates) {
@@ -56,6 +58,8 @@ Result<std::vector<ReceivedUpdate>> ReadSpool(const MergeJob& job) {
                        [store = job.store, blob = spooled.blob](uint64_t offset, uint64_t length) {
                          return store->ReadPart(blob, offset, length);
                        }});
+    if (!job.plan.delta) continue;
+    WEFT_TRY_ASSIGN(updates.back().sent, sent.For(*plan));
   }
   return updates;
 }
@@ -66,13 +70,6 @@ std::vector<TensorLayout> DenseLayoutOf(const AdapterState& state) {
     layout.push_back({tensor.name, tensor.value.sizes().vec()});
   }
   return layout;
-}
-
-// Whole modules know no ranks: every client is sent all of them, in what it trains if it is sent
-// that, else in what lies frozen beside it.
-void SendDense(const std::vector<NamedTensor>& dense, AdapterBundle& bundle) {
-  if (bundle.frozen) bundle.frozen->dense.clear();
-  (bundle.adapter ? bundle.adapter : bundle.frozen)->dense = dense;
 }
 
 // Names and shapes of the whole modules in a bundle that was cut here.
@@ -108,9 +105,12 @@ Result<std::optional<AdapterState>> BaseChangeOf(const InitJob& job, const Weigh
   return std::optional<AdapterState>(LoraFromFactors(ForMethod(job.adapter, "lora"), change));
 }
 
-// What a client with nothing to change sends back of a tensor.
-Result<bool> IsAsSent(const NamedTensor& got, const NamedTensor& sent, const Codec& codec) {
+// What a client with nothing to change sends back of a tensor: no change, or what its codec makes
+// of the tensor.
+Result<bool> IsAsSent(const NamedTensor& got, const NamedTensor& sent, const Codec& codec,
+                      bool delta) {
   if (at::equal(got.value, sent.value)) return true;
+  if (delta) return false;
   WEFT_TRY_ASSIGN(const BlockTensor coded, codec.Encode(sent));
   WEFT_TRY_ASSIGN(const at::Tensor returned, codec.Decode(coded));
   return at::equal(got.value, returned);
@@ -118,7 +118,8 @@ Result<bool> IsAsSent(const NamedTensor& got, const NamedTensor& sent, const Cod
 
 // What the method does not train must come back as it was sent, save for the codec: a merge relies
 // on it (NOLA's frozen side).
-Status CheckConstants(const AdapterState& update, const AdapterState& sent, const Codec& codec) {
+Status CheckConstants(const AdapterState& update, const AdapterState& sent, const Codec& codec,
+                      bool delta) {
   WEFT_TRY_ASSIGN(const Adapter* method, FindAdapter(update.spec.method));
   const std::vector<std::string> trainable = method->Trainable(update.spec);
   for (size_t i = 0; i < update.sites.size(); ++i) {
@@ -127,7 +128,7 @@ Status CheckConstants(const AdapterState& update, const AdapterState& sent, cons
       const bool trained =
           std::find(trainable.begin(), trainable.end(), tensor.name) != trainable.end();
       if (trained) continue;
-      WEFT_TRY_ASSIGN(const bool same, IsAsSent(tensor, sent.sites[i].tensors[t], codec));
+      WEFT_TRY_ASSIGN(const bool same, IsAsSent(tensor, sent.sites[i].tensors[t], codec, delta));
       if (same) continue;
       return InvalidArgument(Str("site ", update.sites[i].site.path, ": ", tensor.name,
                                  " is not trained in this round, and is not what was sent"));
@@ -182,7 +183,9 @@ Result<MergeJob::Output> RunMerge(const MergeJob& job, JobControl& control) {
     WEFT_TRY_ASSIGN(const Strategy* strategy, FindStrategy(job.strategy.name));
     WEFT_TRY_ASSIGN(const GlobalState global,
                     ReadState(job.store, job.state_blob, job.strategy.name));
-    WEFT_TRY_ASSIGN(std::vector<ReceivedUpdate> received, ReadSpool(job));
+    WEFT_TRY_ASSIGN(const Codec* down, FindCodec(job.plan.down_codec));
+    SentAdapters sent(*strategy, job.strategy, global);
+    WEFT_TRY_ASSIGN(std::vector<ReceivedUpdate> received, ReadSpool(job, sent));
     WEFT_TRY_ASSIGN(
         const std::unique_ptr<SpooledUpdates> updates,
         SpooledUpdates::Open(std::move(received), SitesOf(global.adapter), job.weighting,
@@ -195,6 +198,7 @@ Result<MergeJob::Output> RunMerge(const MergeJob& job, JobControl& control) {
     output.adapter_sha256 = std::move(state.adapter_sha256);
     output.certificate = std::move(merged.certificate);
     output.kernels = KernelsHere();
+    WEFT_TRY_ASSIGN(output.certificate.error_codec, CodecError(merged.global.adapter, *down));
     output.merge_s =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
     return output;
@@ -208,12 +212,13 @@ Result<CutJob::Output> RunCut(const CutJob& job, JobControl&) {
     AdapterBundle bundle;
     if (job.whole) {
       bundle.frozen = std::move(global.adapter);
+      bundle.base_change = std::move(global.base_change);
     } else {
-      WEFT_TRY_ASSIGN(bundle, strategy->Cut(global, job.client));
-      SendDense(global.adapter.dense, bundle);
+      WEFT_TRY_ASSIGN(bundle, CutBundle(*strategy, global, job.client));
     }
-    bundle.base_change = std::move(global.base_change);
-    WEFT_TRY_ASSIGN(Blob bytes, EncodeBundle(bundle, Float32Codec()));
+    WEFT_TRY_ASSIGN(const Codec* codec, FindCodec(job.codec));
+    const TensorForm form = job.compress ? TensorForm::kCompressed : TensorForm::kShortest;
+    WEFT_TRY_ASSIGN(Blob bytes, EncodeBundle(bundle, *codec, form));
     return CutJob::Output{std::move(bytes)};
   });
 }
@@ -230,15 +235,19 @@ Result<AdmitJob::Output> RunAdmit(const AdmitJob& job, JobControl&) {
     WEFT_TRY_ASSIGN(const Blob payload, job.store->ReadBlob(job.blob));
     WEFT_TRY_ASSIGN(const std::optional<AdapterState> sent, AdapterOf(job.bundle));
     WEFT_TRY_ASSIGN(const std::vector<TensorLayout> dense, DenseSent(job.bundle));
+    const bool delta = job.delta && sent;
     const Result<TensorBlock> block =
-        CheckUpdate(job.client, job.header, job.sites, payload, dense);
+        CheckUpdate(job.client, job.header, job.sites, payload, dense, delta);
     if (!block.ok()) return refused(block.status());
-    WEFT_TRY_ASSIGN(const AdapterState update, ViewUpdate(*block));
+    WEFT_TRY_ASSIGN(AdapterState update, ViewUpdate(*block));
+    if (delta) {
+      WEFT_TRY_ASSIGN(update, WithChange(*sent, update));
+    }
     const std::string whose =
         Str("[admission] client ", job.client.client, " round ", job.header.round);
     if (sent) {
       WEFT_TRY_ASSIGN(const Codec* codec, FindCodec(block->codec));
-      if (Status status = CheckConstants(update, *sent, *codec); !status.ok()) {
+      if (Status status = CheckConstants(update, *sent, *codec, delta); !status.ok()) {
         return refused(status.Within(whose));
       }
     }

@@ -74,6 +74,7 @@ class Fold {
     // What a kept round was merged from goes with its updates, whatever later settings say.
     if (event.updates_kept && at_.published) at_.states.erase(at_.published->version);
     at_.published = event;
+    for (const auto& [client, update] : at_.accepted) at_.merged[client] = event.version;
     at_.states[event.version] = event.state.name;
     at_.open.reset();
     at_.attempts = at_.misses = 0;

@@ -33,9 +33,12 @@ void RoundRunner::Run(RoundStart start) {
   start_ = std::move(start);
   desks_.clear();
   round_.emplace(start_.plan, start_.attempt, office_.env.clock.Now());
-  bundles_ = std::make_unique<Bundles>(office_);
+  // What is measured is the adapter as it was published.
+  const bool measures = Measures(start_.plan.training);
+  bundles_ = std::make_unique<Bundles>(office_, measures ? "float32" : start_.plan.down_codec,
+                                       start_.plan.compress);
   bundles_->Cut(
-      start_.state, start_.plan.cohort, Measures(start_.plan.training),
+      start_.state, start_.plan.cohort, measures,
       [this](const Status& status) {
         if (!status.ok()) {
           office_.GiveUp(status.Within(Str("[round ", start_.plan.round, "] cutting bundles")));
@@ -289,7 +292,8 @@ void RoundRunner::Admit(const ClientId& client, const Upload& upload) {
                .bundle = bundles_->For(client).bytes,
                .measured = Measures(round_->plan().training),
                .norm_max = office_.options.settings.cohort.update_norm_max,
-               .store = &office_.env.store};
+               .store = &office_.env.store,
+               .delta = round_->plan().delta};
   const Nanos began = office_.env.clock.Now();
   Submit<AdmitJob>(office_.env.executor, std::move(job), Nanos{0}, std::make_shared<JobControl>(),
                    [this, client, upload, began,

@@ -41,6 +41,8 @@ class RoundRunner {
   [[nodiscard]] const std::map<ClientId, UpdateAccepted>& accepted() const {
     return start_.accepted;
   }
+  /// Whose updates are in the version published last, with their digests.
+  [[nodiscard]] const std::map<ClientId, std::string>& taken_last() const { return taken_last_; }
   /// The round is forgotten as it stands (the run ends).
   void Abandon();
 

@@ -41,6 +41,9 @@ RunCourse::RunCourse(Office& office)
                    [this] {
                      if (office_.options.settings.run.keep_updates) KeepLastState();
                      states_[office_.version] = office_.state_blob;
+                     for (const auto& [client, digest] : rounds_.taken_last()) {
+                       merged_[client] = office_.version;
+                     }
                      attempts_ = misses_ = 0;
                      evaluated_ = false;
                      Next();
@@ -158,6 +161,7 @@ Status RunCourse::Start(RunPosition position) {
   WEFT_TRY(CheckLaplace());
   evaluations_.SetBest(at_.best);
   states_ = at_.states;
+  merged_ = at_.merged;
   attempts_ = at_.attempts;
   misses_ = at_.misses;
   evaluated_ = attempts_ > 0;  // a round is opened only after that
@@ -447,6 +451,9 @@ RoundPlan RunCourse::PlanNextRound(uint32_t attempt,
       own.adapter = taken->second.header.spec;
     } else {
       own.adapter = PlanAdapter(office_.members.Find(client)->offer, plan.round);
+    }
+    if (const auto merged = merged_.find(client); plan.error_feedback && merged != merged_.end()) {
+      own.merged = merged->second;
     }
     plan.cohort.push_back(std::move(own));
   }

@@ -95,6 +95,7 @@ class RunCourse {
   uint32_t attempts_ = 0;  // at the next round
   uint32_t misses_ = 0;
   std::map<RoundId, std::string> states_;  // that are removed once they are old
+  std::map<ClientId, RoundId> merged_;     // the last version that has the client's update
   std::vector<RunEvent> unrecorded_;       // membership before the run's first event
   std::set<int64_t> noticed_ranks_;
   RunEnded ending_;

@@ -6,6 +6,7 @@
 #include "aggregator/strategies/slots.h"
 #include "aggregator/update_admission.h"
 #include "common/base/str.h"
+#include "common/codec/delta.h"
 
 namespace weft {
 
@@ -24,8 +25,8 @@ Result<std::unique_ptr<SpooledUpdates>> SpooledUpdates::Open(std::vector<Receive
     if (!headers.empty() && headers.back().client == update.header.client) {
       return AlreadyExists(Str("[merge] client ", update.header.client, " has two updates"));
     }
-    WEFT_TRY_ASSIGN(TensorBlock block,
-                    ReadUpdate(update.client, update.header, sites, update.payload, dense));
+    WEFT_TRY_ASSIGN(TensorBlock block, ReadUpdate(update.client, update.header, sites,
+                                                  update.payload, dense, update.sent != nullptr));
     source->offsets_.push_back(update.read ? LetGo(update.payload, block) : Offsets());
     update.payload = Blob();
     source->blocks_.push_back(std::move(block));
@@ -86,12 +87,15 @@ Result<LowRank> SpooledUpdates::Factors(size_t client, size_t site) const {
     BlockTensor tensor = section.sites[site].tensors[i];
     tensor.bytes = std::move(pieces[i]);
     WEFT_TRY_ASSIGN(at::Tensor value, codec->View(tensor));
+    if (const AdapterState* sent = updates_[client].sent.get(); sent != nullptr) {
+      value = WithChange(sent->sites[site].tensors[i].value, value);
+    }
     state.tensors.push_back({tensor.name, std::move(value)});
   }
   return LowerSite(section.spec, state);
 }
 
-Result<AdapterState> SpooledUpdates::State(size_t client) const {
+Result<AdapterState> SpooledUpdates::Stored(size_t client) const {
   const ReceivedUpdate& update = updates_[client];
   WEFT_TRY_ASSIGN(const Codec* codec, FindCodec(blocks_[client].codec));
   if (!update.read) return ViewAdapter(blocks_[client].sections[0], *codec);
@@ -100,16 +104,24 @@ Result<AdapterState> SpooledUpdates::State(size_t client) const {
   return ViewAdapter(block.sections[0], *codec);
 }
 
+Result<AdapterState> SpooledUpdates::State(size_t client) const {
+  WEFT_TRY_ASSIGN(AdapterState stored, Stored(client));
+  if (updates_[client].sent == nullptr) return stored;
+  return WithChange(*updates_[client].sent, stored);
+}
+
 Result<std::vector<NamedTensor>> SpooledUpdates::Dense(size_t client) const {
   const TensorBlock& block = blocks_[client];
+  const ReceivedUpdate& update = updates_[client];
   WEFT_TRY_ASSIGN(const Codec* codec, FindCodec(block.codec));
   std::vector<NamedTensor> dense;
   for (BlockTensor tensor : block.sections[0].dense) {
-    if (updates_[client].read) {
+    if (update.read) {
       const Place place = offsets_[client].back()[dense.size()];
-      WEFT_TRY_ASSIGN(tensor.bytes, updates_[client].read(place.offset, place.size));
+      WEFT_TRY_ASSIGN(tensor.bytes, update.read(place.offset, place.size));
     }
     WEFT_TRY_ASSIGN(at::Tensor value, codec->Decode(tensor));
+    if (update.sent) value = WithChange(update.sent->dense[dense.size()].value, value);
     dense.push_back({tensor.name, std::move(value)});
   }
   return dense;

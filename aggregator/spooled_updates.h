@@ -22,6 +22,8 @@ struct ReceivedUpdate {
   /// let go of once its structure is known, so that a merge holds one site of every update in
   /// memory and not the whole round.
   std::function<Result<Blob>(uint64_t offset, uint64_t length)> read = {};
+  /// What the client was sent, if the update is what changed in it; null: the update is whole.
+  std::shared_ptr<const AdapterState> sent = nullptr;
 };
 
 class SpooledUpdates final : public UpdateSource {
@@ -55,6 +57,8 @@ class SpooledUpdates final : public UpdateSource {
   using Offsets = std::vector<std::vector<Place>>;  // of each site, and of the dense part
   /// Takes the bytes out of the block and notes where they were.
   static Offsets LetGo(const Blob& payload, TensorBlock& block);
+  /// The adapter or the change that the client's bytes hold.
+  [[nodiscard]] Result<AdapterState> Stored(size_t client) const;
   /// The bytes of one site's tensors, in order.
   [[nodiscard]] Result<std::vector<Blob>> ReadSite(size_t client, size_t site) const;
 

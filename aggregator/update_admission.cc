@@ -50,7 +50,7 @@ Status CheckUpdateHeader(const ClientPlan& client, const UpdateHeader& header) {
 
 Result<TensorBlock> ReadUpdate(const ClientPlan& client, const UpdateHeader& header,
                                std::span<const LinearSite> sites, const Blob& payload,
-                               std::span<const TensorLayout> dense) {
+                               std::span<const TensorLayout> dense, bool delta) {
   WEFT_TRY(CheckUpdateHeader(client, header));
   const auto check = [&]() -> Result<TensorBlock> {
     if (payload.size() != header.payload_bytes) {
@@ -70,7 +70,16 @@ Result<TensorBlock> ReadUpdate(const ClientPlan& client, const UpdateHeader& hea
                                  "; wanted one, \"", kAdapterRole, "\""));
     }
     const BlockSection& section = block.sections[0];
+    if (!section.codec.empty()) {
+      return InvalidArgument(
+          Str("its section is of codec ", section.codec, ", the offer said ", header.codec));
+    }
     WEFT_TRY(CheckSameSpec(section.spec, client.adapter));
+    if (section.delta != delta) {
+      const auto what = [](bool d) { return d ? "a delta" : "a whole adapter"; };
+      return InvalidArgument(Str("the update is ", what(section.delta), ", the plan wants ",
+                                 what(delta), " (wire.delta)"));
+    }
     WEFT_TRY(CheckLayout(section, client.adapter, sites, codec->dtype(), dense));
     return block;
   };
@@ -81,11 +90,11 @@ Result<TensorBlock> ReadUpdate(const ClientPlan& client, const UpdateHeader& hea
 
 Result<TensorBlock> CheckUpdate(const ClientPlan& client, const UpdateHeader& header,
                                 std::span<const LinearSite> sites, const Blob& payload,
-                                std::span<const TensorLayout> dense) {
-  WEFT_TRY_ASSIGN(TensorBlock block, ReadUpdate(client, header, sites, payload, dense));
+                                std::span<const TensorLayout> dense, bool delta) {
+  WEFT_TRY_ASSIGN(TensorBlock block, ReadUpdate(client, header, sites, payload, dense, delta));
   WEFT_TRY(CheckFinite(block).Within(Whose(client, header)));
   WEFT_TRY(CheckPacked(block).Within(Whose(client, header)));
-  if (AllZero(block.sections[0])) {
+  if (!delta && AllZero(block.sections[0])) {
     return InvalidArgument("every value of every tensor is zero: this adapter was never trained")
         .Within(Whose(client, header));
   }

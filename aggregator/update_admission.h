@@ -18,19 +18,22 @@ namespace weft {
 
 /// The block of an update whose structure is exactly what the plan asks for: one "adapter" section
 /// of the planned spec, every tensor present once, of the planned shape and the codec's type, and
-/// the whole modules that the client was sent.
+/// the whole modules that the client was sent; a change in what was sent if `delta`, else whole.
 /// Errors name client, round, site, tensor, got and wanted.
 [[nodiscard]] Result<TensorBlock> ReadUpdate(const ClientPlan& client, const UpdateHeader& header,
                                              std::span<const LinearSite> sites, const Blob& payload,
-                                             std::span<const TensorLayout> dense = {});
+                                             std::span<const TensorLayout> dense = {},
+                                             bool delta = false);
 
-/// ReadUpdate, and every value is finite and not all are zero. Once, at admission.
+/// ReadUpdate, and every value is finite and, of a whole update, not all are zero: a change of
+/// nothing is what a client with nothing to learn sends. Once, at admission.
 [[nodiscard]] Result<TensorBlock> CheckUpdate(const ClientPlan& client, const UpdateHeader& header,
                                               std::span<const LinearSite> sites,
                                               const Blob& payload,
-                                              std::span<const TensorLayout> dense = {});
+                                              std::span<const TensorLayout> dense = {},
+                                              bool delta = false);
 
-/// The update's tensors; `block` must come from one of the two.
+/// The update's tensors, or their changes; `block` must come from one of the two.
 [[nodiscard]] Result<AdapterState> ViewUpdate(const TensorBlock& block);
 
 }  // namespace weft

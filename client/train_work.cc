@@ -6,6 +6,7 @@
 #include "client/memory_plan.h"
 #include "client/trainer.h"
 #include "client/training_state.h"
+#include "client/update_encoding.h"
 #include "common/adapters/adapter.h"
 #include "common/adapters/dense.h"
 #include "common/adapters/distance.h"
@@ -68,7 +69,10 @@ class RoundTraining {
     input.num_rounds = std::max<int64_t>(1, plan_.num_server_rounds);
     input.restarts = !continues_;
     input.on_notice = std::move(notice);
-    if (before) UseLocalState(std::move(*before), input);
+    if (before) {
+      owed_ = OwedAfter(*before);
+      UseLocalState(std::move(*before), input);
+    }
     WEFT_TRY_ASSIGN(const TrainOutput trained, Train(*model_, std::move(input), control_));
     return MakeOutput(*spec, trained);
   }
@@ -162,6 +166,17 @@ class RoundTraining {
     return OkStatus();
   }
 
+  // What the round before left out of its update, if that was merged; else what was owed then, for
+  // it still is. Where a round was merged that left no state here, nobody knows.
+  std::optional<AdapterState> OwedAfter(const TrainingState& before) const {
+    if (!plan_.error_feedback || !continues_ || before.layout != layout_) return std::nullopt;
+    const RoundId merged = plan_.cohort.front().merged;
+    if (merged > before.round) return std::nullopt;
+    const std::optional<AdapterState>& owed =
+        merged == before.round ? before.residual : before.residual_before;
+    return owed && SameLayout(*owed, sent_) ? owed : std::nullopt;
+  }
+
   void UseLocalState(TrainingState before, TrainInput& input) const {
     input.position = before.position;
     // A fresh adapter's numbers are not those that the rule remembers.
@@ -180,11 +195,12 @@ class RoundTraining {
     if (keeps_ != nullptr) {
       WEFT_TRY_ASSIGN(parts, keeps_->Split(trained.state, spec));
     }
-    AdapterBundle update;
-    update.adapter = parts.shipped;
-    WEFT_TRY_ASSIGN(const Codec* codec, FindCodec(plan_.codec));
-    WEFT_TRY_ASSIGN(output.payload, EncodeBundle(update, *codec));
-    WEFT_TRY_ASSIGN(output.local_state, LocalState(trained, parts.kept));
+    WEFT_TRY_ASSIGN(EncodedUpdate encoded,
+                    EncodeTrained(plan_, {.shipped = parts.shipped,
+                                          .sent = continues_ ? &sent_ : nullptr,
+                                          .owed = owed_}));
+    output.payload = std::move(encoded.payload);
+    WEFT_TRY_ASSIGN(output.local_state, LocalState(trained, parts.kept, encoded.residual));
     UpdateHeader& header = output.header = HeaderOf(job_, output.payload);
     header.spec = parts.shipped.spec;
     header.num_examples = trained.num_examples;
@@ -192,6 +208,7 @@ class RoundTraining {
     header.steps = trained.steps.size();
     header.train_loss = trained.train_loss;
     WEFT_TRY_ASSIGN(header.metrics, MetricsOf(trained, parts.shipped));
+    if (encoded.residual) header.metrics.emplace_back("residual_norm", NormOf(*encoded.residual));
     return output;
   }
 
@@ -208,8 +225,12 @@ class RoundTraining {
                    {"memory_retries", static_cast<double>(trained.memory_retries)}};
   }
 
-  Result<Blob> LocalState(const TrainOutput& trained, const AdapterState& kept) const {
+  Result<Blob> LocalState(const TrainOutput& trained, const AdapterState& kept,
+                          const std::optional<AdapterState>& residual) const {
     TrainingState state;
+    state.round = plan_.round;
+    state.residual = residual;
+    if (residual) state.residual_before = owed_;
     state.layout = layout_;
     state.position = trained.position;
     state.step_rule = trained.step_rule;
@@ -225,6 +246,7 @@ class RoundTraining {
   std::shared_ptr<const Model> model_;
   std::shared_ptr<const TokenRows> rows_;
   AdapterState sent_;
+  std::optional<AdapterState> owed_;  // by updates before: what they left out
   std::string layout_;
   bool continues_ = false;          // starts from an adapter it was sent
   const Adapter* keeps_ = nullptr;  // a part of the adapter at this site

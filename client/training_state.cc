@@ -12,13 +12,17 @@
 #include "common/tensor/dtype_map.h"
 
 // The bytes are a safetensors file: tensors "exp_avg" and "exp_avg_sq" where kept, "rule.…" of the
-// step rule, "kept" (a bundle's bytes) of what is not shipped; numbers in its metadata.
+// step rule, "kept" (a bundle's bytes) of what is not shipped, "residual" and "residual-before" of
+// what updates left out; numbers in its metadata.
 
 namespace weft {
 namespace {
 
 constexpr std::string_view kRulePrefix = "rule.";
-constexpr std::string_view kKept = "kept";  // the bytes of a bundle
+// The bytes of a bundle.
+constexpr std::string_view kKept = "kept";
+constexpr std::string_view kResidual = "residual";
+constexpr std::string_view kResidualBefore = "residual-before";
 constexpr std::string_view kWhere = "[train] kept state";
 
 class Numbers {
@@ -59,6 +63,14 @@ Result<at::Tensor> ReadTensor(const SafetensorsFile& file, const std::string& na
   return value;
 }
 
+Result<std::optional<AdapterState>> ReadAdapter(const SafetensorsFile& file,
+                                                std::string_view name) {
+  const StoredTensor* stored = file.Find(std::string(name));
+  if (stored == nullptr) return std::optional<AdapterState>();
+  WEFT_TRY_ASSIGN(AdapterBundle bundle, DecodeBundle(stored->bytes, at::kCPU));
+  return std::move(bundle.adapter);
+}
+
 }  // namespace
 
 std::string LayoutName(const AdapterState& state) {
@@ -77,7 +89,8 @@ std::string LayoutName(const AdapterState& state) {
 Result<Blob> EncodeTrainingState(const TrainingState& state) {
   SafetensorsMetadata metadata = {{"layout", state.layout},
                                   {"pass", std::to_string(state.position.pass)},
-                                  {"row", std::to_string(state.position.row)}};
+                                  {"row", std::to_string(state.position.row)},
+                                  {"round", std::to_string(state.round.number)}};
   std::vector<TensorToWrite> tensors;
   if (state.moments) {
     metadata.emplace_back("step", std::to_string(state.moments->step));
@@ -90,13 +103,19 @@ Result<Blob> EncodeTrainingState(const TrainingState& state) {
     tensors.push_back(
         {Str(kRulePrefix, name), DType::kFloat32, value.sizes().vec(), BytesOf(value)});
   }
-  Blob kept;
-  if (state.kept) {
+  std::vector<Blob> adapters;  // hold the bytes until they are copied
+  for (const auto& [name, adapter] :
+       {std::pair(kKept, &state.kept), std::pair(kResidual, &state.residual),
+        std::pair(kResidualBefore, &state.residual_before)}) {
+    if (!*adapter) continue;
     AdapterBundle bundle;
-    bundle.adapter = state.kept;
-    WEFT_TRY_ASSIGN(kept, EncodeBundle(bundle, Float32Codec()));
-    tensors.push_back(
-        {std::string(kKept), DType::kUInt8, {static_cast<int64_t>(kept.size())}, kept.span()});
+    bundle.adapter = *adapter;
+    WEFT_TRY_ASSIGN(const Blob bytes, EncodeBundle(bundle, Float32Codec()));
+    adapters.push_back(bytes);
+    tensors.push_back({std::string(name),
+                       DType::kUInt8,
+                       {static_cast<int64_t>(bytes.size())},
+                       adapters.back().span()});
   }
   return EncodeSafetensors(tensors, metadata);
 }
@@ -113,10 +132,13 @@ Result<TrainingState> DecodeTrainingState(const Blob& bytes) {
     WEFT_TRY_ASSIGN(const at::Tensor value, ReadTensor(file, stored.name));
     state.step_rule.push_back({stored.name.substr(kRulePrefix.size()), value});
   }
-  if (const StoredTensor* stored = file.Find(kKept); stored != nullptr) {
-    WEFT_TRY_ASSIGN(AdapterBundle bundle, DecodeBundle(stored->bytes, at::kCPU));
-    state.kept = std::move(bundle.adapter);
+  if (!numbers.Text("round").empty()) {
+    WEFT_TRY_ASSIGN(const uint64_t round, numbers.Get("round"));
+    state.round.number = static_cast<uint32_t>(round);
   }
+  WEFT_TRY_ASSIGN(state.kept, ReadAdapter(file, kKept));
+  WEFT_TRY_ASSIGN(state.residual, ReadAdapter(file, kResidual));
+  WEFT_TRY_ASSIGN(state.residual_before, ReadAdapter(file, kResidualBefore));
   if (file.Find("exp_avg") == nullptr) return state;
   AdamW::Moments moments;
   WEFT_TRY_ASSIGN(const uint64_t step, numbers.Get("step"));

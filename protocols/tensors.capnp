@@ -71,6 +71,8 @@ struct Section {
   spec @1 :AdapterSpec;
   sites @2 :List(SiteTensors);
   dense @3 :List(Tensor);
+  delta @4 :Bool;   # the tensors are what changed in those that were sent, to be added to them
+  codec @5 :Text;   # of this section; "": the block's
 }
 
 struct TensorManifest {

@@ -160,6 +160,7 @@ struct LocalTraining {
 struct ClientPlan {
   client @0 :Text;
   adapter @1 :AdapterSpec;
+  merged @2 :UInt32;   # the last round that merged an update of this client, 0: none
 }
 
 struct RoundPlan {
@@ -175,6 +176,11 @@ struct RoundPlan {
   cohort @9 :List(ClientPlan);
   evaluators @10 :List(Text);
   deadlineS @11 :Float64;
+  delta @12 :Bool;   # updates are what changed in the adapter of the bundle
+  topK @13 :Float64 = 1;   # share of each tensor's change that is sent
+  errorFeedback @14 :Bool;   # the rest is added to the next update's change
+  compress @15 :Bool;   # lossless compression where it pays
+  downCodec @16 :Text = "float32";   # of the bundle, which says so itself
 }
 
 struct RoundOffer {

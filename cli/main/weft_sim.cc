@@ -69,6 +69,7 @@ Json ToJson(const weft::sim::SimulationReport& report) {
     out["bytes_up"].push_back(round.BytesUp());
     out["bytes_down"].push_back(round.BytesDown());
     out["merge_s"].push_back(round.merge_s);
+    out["error_codec"].push_back(round.certificate.error_codec);
   }
   if (report.run.posterior) out["posterior"] = Json::parse(weft::cli::PosteriorJson(report.run));
   out["attack"] = AttackJson(report);

@@ -33,8 +33,9 @@ class Encoder {
         }
       }
       WEFT_TRY_ASSIGN(BlockTensor block, codec_.Encode(tensor));
-      encoded.push_back(form_ == TensorForm::kShortest ? Packed(std::move(block))
-                                                       : std::move(block));
+      encoded.push_back(form_ == TensorForm::kPlain
+                            ? std::move(block)
+                            : Packed(std::move(block), form_ == TensorForm::kCompressed));
     }
     return encoded;
   }
@@ -98,15 +99,20 @@ Result<AdapterState> DecodeSection(const BlockSection& section, const DecodeOne&
 }
 
 Result<std::optional<AdapterState>> DecodePart(const TensorBlock& block, const char* role,
-                                               const Codec& codec, at::Device device) {
+                                               at::Device device) {
   const BlockSection* section = block.Find(role);
   if (section == nullptr) return std::optional<AdapterState>();
+  WEFT_TRY_ASSIGN(const Codec* codec,
+                  FindCodec(section->codec.empty() ? block.codec : section->codec));
+  if (section->delta) {
+    return InvalidArgument(Str("[bundle] section ", role, " is a delta, wanted a whole adapter"));
+  }
   std::vector<LinearSite> sites;
   sites.reserve(section->sites.size());
   for (const BlockSite& site : section->sites) sites.push_back(site.site);
-  WEFT_TRY(CheckLayout(*section, section->spec, sites, codec.dtype(), DenseOf(*section))
+  WEFT_TRY(CheckLayout(*section, section->spec, sites, codec->dtype(), DenseOf(*section))
                .Within(Str("[bundle] section ", role)));
-  WEFT_TRY_ASSIGN(AdapterState state, DecodeAdapter(*section, codec, device));
+  WEFT_TRY_ASSIGN(AdapterState state, DecodeAdapter(*section, *codec, device));
   return std::optional<AdapterState>(std::move(state));
 }
 
@@ -137,30 +143,42 @@ Result<AdapterState> ViewAdapter(const BlockSection& section, const Codec& codec
   return DecodeSection(section, [&](const BlockTensor& tensor) { return codec.View(tensor); });
 }
 
-Result<Blob> EncodeBundle(const AdapterBundle& bundle, const Codec& codec) {
+Result<Blob> EncodeBundle(const AdapterBundle& bundle, const Codec& codec, TensorForm form) {
   TensorBlock block;
   block.codec = codec.name();
-  const auto add = [&](const std::optional<AdapterState>& part, const char* role) -> Status {
+  const auto add = [&](const std::optional<AdapterState>& part, const char* role,
+                       const Codec& own) -> Status {
     if (!part) return OkStatus();
-    WEFT_TRY_ASSIGN(BlockSection section,
-                    EncodeAdapter(*part, role, codec, TensorForm::kShortest));
+    WEFT_TRY_ASSIGN(BlockSection section, EncodeAdapter(*part, role, own, form));
+    if (&own != &codec) section.codec = own.name();
     block.sections.push_back(std::move(section));
     return OkStatus();
   };
-  WEFT_TRY(add(bundle.adapter, kAdapterRole));
-  WEFT_TRY(add(bundle.frozen, kFrozenRole));
-  WEFT_TRY(add(bundle.base_change, kBaseRole));
+  WEFT_TRY(add(bundle.adapter, kAdapterRole, codec));
+  WEFT_TRY(add(bundle.frozen, kFrozenRole, codec));
+  // Known by its hash, the same for every site and every round.
+  WEFT_TRY(add(bundle.base_change, kBaseRole, Float32Codec()));
+  return EncodeTensorBlock(block, BlockForm::kCompact);
+}
+
+Result<Blob> EncodeUpdate(const AdapterState& update, bool delta, const Codec& codec,
+                          TensorForm form) {
+  TensorBlock block;
+  block.codec = codec.name();
+  WEFT_TRY_ASSIGN(BlockSection section, EncodeAdapter(update, kAdapterRole, codec, form));
+  section.delta = delta;
+  block.sections.push_back(std::move(section));
   return EncodeTensorBlock(block, BlockForm::kCompact);
 }
 
 Result<AdapterBundle> DecodeBundle(const Blob& bytes, at::Device device) {
   WEFT_TRY_ASSIGN(const TensorBlock block, DecodeTensorBlock(bytes));
-  WEFT_TRY_ASSIGN(const Codec* codec, FindCodec(block.codec));
+  WEFT_TRY(FindCodec(block.codec).status());
   WEFT_TRY(CheckFinite(block));
   AdapterBundle bundle;
-  WEFT_TRY_ASSIGN(bundle.adapter, DecodePart(block, kAdapterRole, *codec, device));
-  WEFT_TRY_ASSIGN(bundle.frozen, DecodePart(block, kFrozenRole, *codec, device));
-  WEFT_TRY_ASSIGN(bundle.base_change, DecodePart(block, kBaseRole, *codec, device));
+  WEFT_TRY_ASSIGN(bundle.adapter, DecodePart(block, kAdapterRole, device));
+  WEFT_TRY_ASSIGN(bundle.frozen, DecodePart(block, kFrozenRole, device));
+  WEFT_TRY_ASSIGN(bundle.base_change, DecodePart(block, kBaseRole, device));
   return bundle;
 }
 

@@ -17,8 +17,8 @@ inline constexpr char kFrozenRole[] = "frozen";    // what is applied beside it,
 inline constexpr char kBaseRole[] = "base";        // what changes the base model itself
 
 /// Plain tensors give canonical bytes, the same for the same values; on the wire each goes in the
-/// shortest packing (packing.h).
-enum class TensorForm { kPlain, kShortest };
+/// shortest packing (packing.h), compressed ones among them if asked for.
+enum class TensorForm { kPlain, kShortest, kCompressed };
 
 /// The adapter as one section of a block. kInvalidArgument naming site and tensor if a value does
 /// not fit the codec.
@@ -38,14 +38,22 @@ enum class TensorForm { kPlain, kShortest };
 struct AdapterBundle {
   std::optional<AdapterState> adapter;
   std::optional<AdapterState> frozen = std::nullopt;
-  std::optional<AdapterState> base_change = std::nullopt;  // what the run's method took out of the base model
+  std::optional<AdapterState> base_change =
+      std::nullopt;  // what the run's method took out of the base model
 };
 
-/// In the compact form, tensors packed where that is shorter.
-[[nodiscard]] Result<Blob> EncodeBundle(const AdapterBundle& bundle, const Codec& codec);
+/// In the compact form, tensors packed where that is shorter; the base change always float32.
+[[nodiscard]] Result<Blob> EncodeBundle(const AdapterBundle& bundle, const Codec& codec,
+                                        TensorForm form = TensorForm::kShortest);
+
+/// A client's update: the bundle of that adapter alone, or (`delta`) of its change in what was
+/// sent.
+[[nodiscard]] Result<Blob> EncodeUpdate(const AdapterState& update, bool delta, const Codec& codec,
+                                        TensorForm form = TensorForm::kShortest);
 
 /// Checks structure and finiteness, then each section against its own spec (tensor names, shapes,
-/// element types); whether the specs are those of the plan is the caller's to check.
+/// element types); whether the specs are those of the plan is the caller's to check. A delta is
+/// none.
 [[nodiscard]] Result<AdapterBundle> DecodeBundle(const Blob& bytes, at::Device device);
 
 /// The adapter's name: SHA-256 (hex) of the canonical float32 block that holds it alone.

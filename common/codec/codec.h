@@ -2,6 +2,8 @@
 // Codec: how an adapter's tensors become wire bytes. A new codec is one .cc file and one line in
 // registry.cc. Stateless; safe to use from several threads.
 
+#include <cstdint>
+#include <limits>
 #include <span>
 #include <string_view>
 
@@ -10,6 +12,15 @@
 #include "common/wire/tensor_block.h"
 
 namespace weft {
+
+/// How much an element may move: by at most `error` times the largest magnitude among the `block`
+/// elements that share a scale with it: neighbours in row-major order, of a tensor packed as sparse
+/// among its elements that are not zero. 1: its own magnitude.
+struct Rounding {
+  static constexpr int64_t kWholeTensor = std::numeric_limits<int64_t>::max();
+  int64_t block = 1;
+  double error = 0;
+};
 
 class Codec {
  public:
@@ -20,12 +31,12 @@ class Codec {
   /// Element type of an encoded tensor: what CheckLayout wants of a peer.
   [[nodiscard]] virtual DType dtype() const = 0;
 
-  /// Is each element stored by itself, within its own relative precision? Else a tensor's elements
-  /// share a scale, and the error of each is bounded by the largest.
-  [[nodiscard]] virtual bool elementwise() const { return true; }
+  [[nodiscard]] virtual Rounding rounding() const = 0;
+  /// Is each element stored by itself, within its own relative precision?
+  [[nodiscard]] bool elementwise() const { return rounding().block == 1; }
 
-  /// Any floating tensor on any device. kInvalidArgument if a value is not finite, or is not
-  /// finite any more once it is stored.
+  /// Any floating tensor on any device. A zero comes back as a zero. kInvalidArgument if a value is
+  /// not finite, or is not finite any more once it is stored.
   [[nodiscard]] virtual Result<BlockTensor> Encode(const NamedTensor& tensor) const = 0;
   /// Float32 on the CPU, for reading only: where float32 is what is stored, it looks at the stored
   /// bytes and keeps them alive. A packed tensor is unpacked. One of another element type, or of

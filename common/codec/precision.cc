@@ -4,7 +4,6 @@
 
 #include "common/base/str.h"
 #include "common/codec/packing.h"
-#include "common/codec/uniform.h"
 #include "common/tensor/dtype_map.h"
 
 namespace weft {
@@ -20,11 +19,12 @@ std::string ShapeText(at::IntArrayRef shape) {
 
 class PrecisionCodec : public Codec {
  public:
-  PrecisionCodec(std::string_view name, DType dtype, at::ScalarType scalar)
-      : name_(name), dtype_(dtype), scalar_(scalar) {}
+  PrecisionCodec(std::string_view name, DType dtype, at::ScalarType scalar, double error)
+      : name_(name), dtype_(dtype), scalar_(scalar), error_(error) {}
 
   std::string_view name() const override { return name_; }
   DType dtype() const override { return dtype_; }
+  Rounding rounding() const override { return {.error = error_}; }
 
   Result<BlockTensor> Encode(const NamedTensor& tensor) const override {
     const at::Tensor stored = tensor.value.detach().to(at::kCPU, scalar_).contiguous();
@@ -46,9 +46,9 @@ class PrecisionCodec : public Codec {
       return InvalidArgument(Str("tensor ", tensor.name, " is ", DTypeName(tensor.dtype),
                                  ", codec ", name_, " stores ", DTypeName(dtype_)));
     }
-    if (tensor.packing == kUniform8Packing || tensor.packing == kUniform4Packing) {
-      return InvalidArgument(Str("tensor ", tensor.name, " is of codec ", tensor.packing,
-                                 ", not of codec ", name_));
+    if (!IsLossless(tensor)) {
+      return InvalidArgument(Str("tensor ", tensor.name, " is packed as \"", tensor.packing,
+                                 "\", which is not of codec ", name_));
     }
     if (!tensor.packing.empty()) {
       WEFT_TRY_ASSIGN(const BlockTensor plain, Unpacked(tensor));
@@ -67,22 +67,23 @@ class PrecisionCodec : public Codec {
   std::string_view name_;
   DType dtype_;
   at::ScalarType scalar_;
+  double error_;  // half a unit in the last place, of an element that is normal in the type
 };
 
 }  // namespace
 
 const Codec& Float32Codec() {
-  static const PrecisionCodec codec("float32", DType::kFloat32, at::kFloat);
+  static const PrecisionCodec codec("float32", DType::kFloat32, at::kFloat, 0x1p-24);
   return codec;
 }
 
 const Codec& Float16Codec() {
-  static const PrecisionCodec codec("float16", DType::kFloat16, at::kHalf);
+  static const PrecisionCodec codec("float16", DType::kFloat16, at::kHalf, 0x1p-11);
   return codec;
 }
 
 const Codec& BFloat16Codec() {
-  static const PrecisionCodec codec("bfloat16", DType::kBFloat16, at::kBFloat16);
+  static const PrecisionCodec codec("bfloat16", DType::kBFloat16, at::kBFloat16, 0x1p-8);
   return codec;
 }
 

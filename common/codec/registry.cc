@@ -3,6 +3,7 @@
 #include <array>
 
 #include "common/base/str.h"
+#include "common/codec/blockwise.h"
 #include "common/codec/codec.h"
 #include "common/codec/precision.h"
 #include "common/codec/uniform.h"
@@ -15,8 +16,9 @@ Result<at::Tensor> Codec::Decode(const BlockTensor& tensor) const {
 }
 
 std::span<const Codec* const> CodecRegistry() {
-  static const std::array codecs = {&Float32Codec(), &Float16Codec(), &BFloat16Codec(),
-                                    &Uniform8Codec(), &Uniform4Codec()};
+  static const std::array codecs = {&Float32Codec(),  &Float16Codec(),  &BFloat16Codec(),
+                                    &Uniform8Codec(), &Uniform4Codec(), &Int8Codec(),
+                                    &Int4Codec(),     &Nf4Codec()};
   return codecs;
 }
 

@@ -193,29 +193,74 @@ struct Head {
   Layout layout;
 };
 
+Status WrongBytes(const BlockTensor& packed, const std::string& what) {
+  return InvalidArgument(Str("tensor ", packed.name, ": sparse bytes: ", what));
+}
+
 Result<Head> ReadHead(const BlockTensor& packed) {
-  const auto wrong = [&](const std::string& what) {
-    return InvalidArgument(Str("tensor ", packed.name, ": sparse bytes: ", what));
-  };
   const ByteSpan bytes = packed.bytes.span();
   const uint64_t elements = ElementsOf(packed.shape);
-  if (bytes.size() < kHeaderBytes) return wrong(Str("got ", bytes.size(), ", too few for a head"));
-  if (elements > kElementsMax) return wrong(Str(elements, " elements are more than can be packed"));
+  if (bytes.size() < kHeaderBytes) {
+    return WrongBytes(packed, Str("got ", bytes.size(), ", too few for a head"));
+  }
+  if (elements > kElementsMax) {
+    return WrongBytes(packed, Str(elements, " elements are more than can be packed"));
+  }
   uint32_t count = 0;
   std::memcpy(&count, bytes.data() + 1, sizeof(count));
-  if (count > elements) return wrong(Str("says ", count, " of ", elements, " elements"));
+  if (count > elements) {
+    return WrongBytes(packed, Str("says ", count, " of ", elements, " elements"));
+  }
   const Layout layout(elements, count);
   const uint8_t form = layout.prefers_gaps() ? kGaps : kBitmask;
   if (std::to_integer<uint8_t>(bytes[0]) != form) {
-    return wrong(Str("form ", std::to_integer<int>(bytes[0]), ", wanted ", int{form}, " for ",
-                     count, " of ", elements, " elements"));
+    return WrongBytes(packed, Str("form ", std::to_integer<int>(bytes[0]), ", wanted ", int{form},
+                                  " for ", count, " of ", elements, " elements"));
   }
-  const uint64_t wanted = SparseBytes(elements, count, packed.dtype);
-  if (bytes.size() != wanted) {
-    return wrong(Str("got ", bytes.size(), ", wanted ", wanted, " for ", count, " of ", elements,
-                     " elements"));
+  if (bytes.size() < kHeaderBytes + layout.bytes()) {
+    return WrongBytes(packed,
+                      Str("got ", bytes.size(), ", wanted at least ", kHeaderBytes + layout.bytes(),
+                          " for ", count, " of ", elements, " elements"));
   }
   return Head{elements, count, layout};
+}
+
+Result<std::vector<uint32_t>> ReadPositions(const BlockTensor& packed, const Head& head) {
+  const std::byte* const in = packed.bytes.data() + kHeaderBytes;
+  std::vector<uint32_t> positions;
+  positions.reserve(head.count);
+  const std::string wrong = head.layout.prefers_gaps()
+                                ? ReadGaps(in, head.elements, head.count, head.layout, positions)
+                                : ReadBitmask(in, head.elements, head.count, positions);
+  if (!wrong.empty()) return WrongBytes(packed, wrong);
+  return positions;
+}
+
+uint32_t CountOf(const BlockTensor& plain) {
+  return static_cast<uint32_t>(WithWord(DTypeBytes(plain.dtype), [&](auto word) {
+    return CountElements<decltype(word)>(plain.bytes.span());
+  }));
+}
+
+SparseParts Split(const BlockTensor& plain, uint32_t count) {
+  const size_t width = DTypeBytes(plain.dtype);
+  const Layout layout(plain.bytes.size() / width, count);
+  std::vector<uint32_t> positions;
+  positions.reserve(count);
+  WithWord(width, [&](auto word) { FindElements<decltype(word)>(plain.bytes.span(), positions); });
+  SparseParts parts;
+  parts.support.resize(kHeaderBytes + layout.bytes());
+  parts.support[0] = static_cast<std::byte>(layout.prefers_gaps() ? kGaps : kBitmask);
+  std::memcpy(parts.support.data() + 1, &count, sizeof(count));
+  WritePositions(positions, layout, parts.support.data() + kHeaderBytes);
+  std::vector<std::byte> values(count * width);
+  std::byte* out = values.data();
+  for (const uint32_t p : positions) {
+    std::memcpy(out, plain.bytes.data() + p * width, width);
+    out += width;
+  }
+  parts.values = {plain.name, plain.dtype, {int64_t{count}}, Blob::Adopt(std::move(values))};
+  return parts;
 }
 
 }  // namespace
@@ -226,51 +271,54 @@ uint64_t SparseBytes(uint64_t elements, uint64_t count, DType dtype) {
 
 std::optional<BlockTensor> PackSparse(const BlockTensor& plain) {
   WEFT_CHECK(plain.packing.empty(), plain.name, " is packed already: ", plain.packing);
-  const size_t width = DTypeBytes(plain.dtype);
-  const uint64_t elements = plain.bytes.size() / width;
+  const uint64_t elements = plain.bytes.size() / DTypeBytes(plain.dtype);
   if (elements > kElementsMax) return std::nullopt;
   // Most tensors are dense: those are only counted.
-  const auto count = static_cast<uint32_t>(WithWord(
-      width, [&](auto word) { return CountElements<decltype(word)>(plain.bytes.span()); }));
-  const Layout layout(elements, count);
+  const uint32_t count = CountOf(plain);
   if (SparseBytes(elements, count, plain.dtype) >= plain.bytes.size()) return std::nullopt;
-  std::vector<uint32_t> positions;
-  positions.reserve(count);
-  WithWord(width, [&](auto word) { FindElements<decltype(word)>(plain.bytes.span(), positions); });
-  std::vector<std::byte> bytes(SparseBytes(elements, count, plain.dtype));
-  bytes[0] = static_cast<std::byte>(layout.prefers_gaps() ? kGaps : kBitmask);
-  std::memcpy(bytes.data() + 1, &count, sizeof(count));
-  WritePositions(positions, layout, bytes.data() + kHeaderBytes);
-  std::byte* out = bytes.data() + kHeaderBytes + layout.bytes();
-  for (const uint32_t p : positions) {
-    std::memcpy(out, plain.bytes.data() + p * width, width);
-    out += width;
-  }
+  const SparseParts parts = Split(plain, count);
+  return JoinSparse(plain, parts.support, parts.values.bytes, std::string(kSparsePacking));
+}
+
+std::optional<SparseParts> SplitSparse(const BlockTensor& plain) {
+  WEFT_CHECK(plain.packing.empty(), plain.name, " is packed already: ", plain.packing);
+  const uint64_t elements = plain.bytes.size() / DTypeBytes(plain.dtype);
+  if (elements > kElementsMax) return std::nullopt;
+  const uint32_t count = CountOf(plain);
+  if (count == elements) return std::nullopt;
+  return Split(plain, count);
+}
+
+BlockTensor JoinSparse(const BlockTensor& plain, ByteSpan support, const Blob& values,
+                       std::string packing) {
+  std::vector<std::byte> bytes(support.size() + values.size());
+  std::memcpy(bytes.data(), support.data(), support.size());
+  if (!values.empty()) std::memcpy(bytes.data() + support.size(), values.data(), values.size());
   BlockTensor packed = plain;
-  packed.packing = kSparsePacking;
+  packed.packing = std::move(packing);
   packed.bytes = Blob::Adopt(std::move(bytes));
   return packed;
 }
 
-Result<BlockTensor> UnpackSparse(const BlockTensor& packed) {
+Result<SparseView> ReadSparse(const BlockTensor& packed) {
   WEFT_TRY_ASSIGN(const Head head, ReadHead(packed));
-  const std::byte* const in = packed.bytes.data() + kHeaderBytes;
-  std::vector<uint32_t> positions;
-  positions.reserve(head.count);
-  const std::string wrong = head.layout.prefers_gaps()
-                                ? ReadGaps(in, head.elements, head.count, head.layout, positions)
-                                : ReadBitmask(in, head.elements, head.count, positions);
-  if (!wrong.empty()) {
-    return InvalidArgument(Str("tensor ", packed.name, ": sparse bytes: ", wrong));
-  }
+  SparseView view;
+  WEFT_TRY_ASSIGN(view.positions, ReadPositions(packed, head));
+  const uint64_t begin = kHeaderBytes + head.layout.bytes();
+  view.values = {packed.name,
+                 packed.dtype,
+                 {static_cast<int64_t>(head.count)},
+                 packed.bytes.Slice(begin, packed.bytes.size() - begin)};
+  return view;
+}
+
+BlockTensor Scatter(const BlockTensor& packed, const std::vector<uint32_t>& positions,
+                    ByteSpan values) {
   const size_t width = DTypeBytes(packed.dtype);
-  std::vector<std::byte> bytes(head.elements * width);
-  const std::byte* value = in + head.layout.bytes();
+  WEFT_CHECK(values.size() == positions.size() * width, packed.name);
+  std::vector<std::byte> bytes(ElementsOf(packed.shape) * width);
+  const std::byte* value = values.data();
   for (const uint32_t p : positions) {
-    if (IsZeroElement(value, width)) {
-      return InvalidArgument(Str("tensor ", packed.name, ": sparse bytes: the element at ", p,
-                                 " is zero, which is not packed"));
-    }
     std::memcpy(bytes.data() + p * width, value, width);
     value += width;
   }
@@ -278,6 +326,24 @@ Result<BlockTensor> UnpackSparse(const BlockTensor& packed) {
   plain.packing.clear();
   plain.bytes = Blob::Adopt(std::move(bytes));
   return plain;
+}
+
+Result<BlockTensor> UnpackSparse(const BlockTensor& packed) {
+  WEFT_TRY_ASSIGN(const Head head, ReadHead(packed));
+  const uint64_t wanted = SparseBytes(head.elements, head.count, packed.dtype);
+  if (packed.bytes.size() != wanted) {
+    return WrongBytes(packed, Str("got ", packed.bytes.size(), ", wanted ", wanted, " for ",
+                                  head.count, " of ", head.elements, " elements"));
+  }
+  WEFT_TRY_ASSIGN(const SparseView view, ReadSparse(packed));
+  const size_t width = DTypeBytes(packed.dtype);
+  for (size_t i = 0; i < view.positions.size(); ++i) {
+    if (IsZeroElement(view.values.bytes.data() + i * width, width)) {
+      return WrongBytes(packed,
+                        Str("the element at ", view.positions[i], " is zero, which is not packed"));
+    }
+  }
+  return Scatter(packed, view.positions, view.values.bytes.span());
 }
 
 }  // namespace weft

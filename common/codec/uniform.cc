@@ -8,9 +8,7 @@
 
 #include "common/base/check.h"
 #include "common/base/str.h"
-#include "common/codec/packing.h"
-#include "common/codec/precision.h"
-#include "common/tensor/dtype_map.h"
+#include "common/codec/packed_codec.h"
 
 namespace weft {
 namespace {
@@ -60,31 +58,10 @@ std::vector<int8_t> CodesOf(const BlockTensor& packed, uint64_t elements) {
   return codes;
 }
 
-class UniformCodec final : public Codec {
- public:
-  explicit UniformCodec(std::string_view packing) : packing_(packing) {}
-
-  std::string_view name() const override { return packing_; }
-  DType dtype() const override { return DType::kFloat32; }
-  bool elementwise() const override { return false; }
-
-  Result<BlockTensor> Encode(const NamedTensor& tensor) const override {
-    WEFT_TRY_ASSIGN(const BlockTensor plain, Float32Codec().Encode(tensor));
-    return PackUniform(plain, packing_);
-  }
-
-  Result<at::Tensor> View(const BlockTensor& tensor) const override {
-    if (tensor.packing != packing_) {
-      return InvalidArgument(Str("tensor ", tensor.name, " is packed as \"", tensor.packing,
-                                 "\", codec ", packing_, " wants its own packing"));
-    }
-    WEFT_TRY_ASSIGN(const BlockTensor plain, UnpackUniform(tensor));
-    return Float32Codec().View(plain);
-  }
-
- private:
-  std::string_view packing_;
-};
+template <const std::string_view& kPacking>
+Result<BlockTensor> Pack(const BlockTensor& plain) {
+  return PackUniform(plain, kPacking);
+}
 
 }  // namespace
 
@@ -154,13 +131,23 @@ Result<BlockTensor> UnpackUniform(const BlockTensor& packed) {
   return plain;
 }
 
+const ValuePacking& Uniform8Packing() {
+  static const ValuePacking packing{kUniform8Packing, false, Pack<kUniform8Packing>, UnpackUniform};
+  return packing;
+}
+
+const ValuePacking& Uniform4Packing() {
+  static const ValuePacking packing{kUniform4Packing, false, Pack<kUniform4Packing>, UnpackUniform};
+  return packing;
+}
+
 const Codec& Uniform8Codec() {
-  static const UniformCodec codec(kUniform8Packing);
+  static const PackedCodec codec(Uniform8Packing(), {Rounding::kWholeTensor, 1.0 / 253});
   return codec;
 }
 
 const Codec& Uniform4Codec() {
-  static const UniformCodec codec(kUniform4Packing);
+  static const PackedCodec codec(Uniform4Packing(), {Rounding::kWholeTensor, 1.0 / 13.9});
   return codec;
 }
 

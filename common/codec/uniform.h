@@ -12,12 +12,15 @@
 
 #include "common/base/result.h"
 #include "common/codec/codec.h"
+#include "common/codec/value_packing.h"
 
 namespace weft {
 
 inline constexpr std::string_view kUniform8Packing = "uniform8";
 inline constexpr std::string_view kUniform4Packing = "uniform4";
 
+[[nodiscard]] const ValuePacking& Uniform8Packing();
+[[nodiscard]] const ValuePacking& Uniform4Packing();
 [[nodiscard]] const Codec& Uniform8Codec();
 [[nodiscard]] const Codec& Uniform4Codec();
 

@@ -31,6 +31,11 @@ Rule Above(double min) {
   rule.above_min = true;
   return rule;
 }
+Rule AboveUpTo(double min, double max) {
+  Rule rule = Above(min);
+  rule.max = max;
+  return rule;
+}
 Rule From(double min, double below) {
   Rule rule = Between(min, below);
   rule.below_max = true;
@@ -279,7 +284,24 @@ void BindRobust(std::vector<Binding>& t, Settings& s) {
 }
 
 void BindWire(std::vector<Binding>& t, Settings& s) {
-  t.push_back({"wire", "codec", &s.codec, "Precision of updates on the wire.", kAny});
+  t.push_back(
+      {"wire", "codec", &s.wire.codec,
+       "Precision of updates on the wire: `float32`, `float16`, `bfloat16`, `int8`, `int4`, "
+       "`nf4`; `uniform8` and `uniform4` for few, alike numbers.",
+       kAny});
+  t.push_back({"wire", "delta", &s.wire.delta,
+               "Updates hold what changed in the adapter that was sent, not the adapter.", kAny});
+  t.push_back({"wire", "top-k", &s.wire.top_k,
+               "With delta: the share of each tensor's change that is sent, the largest; 1: all.",
+               AboveUpTo(0, 1)});
+  t.push_back({"wire", "error-feedback", &s.wire.error_feedback,
+               "With delta: a client adds what codec and top-k left out to its next change, where "
+               "the strategy keeps the adapter's basis (fedavg).",
+               kAny});
+  t.push_back({"wire", "compress", &s.wire.compress,
+               "Compress exponents by zstd where it pays, both ways; nothing is lost.", kAny});
+  t.push_back({"wire", "down-codec", &s.wire.down_codec,
+               "Precision of the adapters that clients are sent to train from.", kAny});
 }
 
 void BindCohort(std::vector<Binding>& t, Settings& s) {

@@ -77,6 +77,16 @@ struct StrategySettings {
   ServerOptimizerSettings optimizer = {};
 };
 
+/// [wire]
+struct WireSettings {
+  std::string codec = "float32";       // of updates
+  bool delta = false;                  // updates are what changed in what was sent
+  double top_k = 1;                    // share of each tensor's change that is sent; 1: all
+  bool error_feedback = true;          // what was not sent is added to the next change
+  bool compress = false;               // lossless compression where it pays, both ways
+  std::string down_codec = "float32";  // of what clients are sent to train from
+};
+
 /// [cohort]
 struct CohortSettings {
   double fraction_train = 1.0;
@@ -173,7 +183,7 @@ struct Settings {
   AdapterSpec adapter = OnEveryLinearLayer();
   LocalTraining train;
   StrategySettings strategy;
-  std::string codec = "float32";  // [wire] codec
+  WireSettings wire;
   CohortSettings cohort;
   EvaluateSettings evaluate;
   LaplaceSettings laplace;

@@ -18,6 +18,8 @@ struct Certificate {
                               // fedavg with more than 64 stacked ranks an estimate (algebra.h)
   double error_rule = 0;      // of the rule's target to the ideal mean: its choice, nothing is cut yet
   double tail_energy = 0;     // Σ_{i>r} σ_i² cut away, relative to Σσ²
+  double error_codec = 0;     // of what clients are sent next, to what was published: the rounding
+                              // of wire.down-codec
   double effective_rank = 0;  // exp(entropy of σ²/Σσ²), mean over sites
   int64_t rank = 0;           // largest published rank of a site
   // Share of Σσ² of all sites that lies in their i-th singular values ("1" is the largest), as far as

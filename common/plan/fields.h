@@ -60,6 +60,7 @@ template <typename V, FieldsOf<ClientPlan> S>
 void VisitFields(V& visit, S& plan) {
   visit.Required("client", plan.client);
   visit.Required("adapter", plan.adapter);
+  visit.Optional("merged", plan.merged);
 }
 
 template <typename V, FieldsOf<RoundPlan> S>
@@ -76,6 +77,11 @@ void VisitFields(V& visit, S& plan) {
   visit.Required("cohort", plan.cohort);
   visit.Optional("evaluators", plan.evaluators);
   visit.Required("deadline_s", plan.deadline_s);
+  visit.Optional("delta", plan.delta);
+  visit.Optional("top_k", plan.top_k);
+  visit.Optional("error_feedback", plan.error_feedback);
+  visit.Optional("compress", plan.compress);
+  visit.Optional("down_codec", plan.down_codec);
 }
 
 template <typename V, FieldsOf<PhaseTimes> S>
@@ -147,6 +153,7 @@ void VisitFields(V& visit, S& certificate) {
   visit.Required("error_published", certificate.error_published);
   visit.Optional("error_to_ideal", certificate.error_to_ideal);
   visit.Optional("tail_energy", certificate.tail_energy);
+  visit.Optional("error_codec", certificate.error_codec);
   visit.Optional("effective_rank", certificate.effective_rank);
   visit.Required("rank", certificate.rank);
   visit.Optional("sites", certificate.sites);

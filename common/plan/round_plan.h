@@ -67,6 +67,9 @@ inline constexpr const char* kMeasureObjective = "laplace";
 struct ClientPlan {
   ClientId client;
   AdapterSpec adapter;  // rank already planned for this site
+  /// The last round that merged an update of this client; 0: none did. What its update left out of
+  /// that round it owes to the next.
+  RoundId merged = {};
 
   friend bool operator==(const ClientPlan&, const ClientPlan&) = default;
 };
@@ -84,6 +87,13 @@ struct RoundPlan {
   std::vector<ClientPlan> cohort;    // ordered by client name; a client is sent only its own entry
   std::vector<ClientId> evaluators;  // clients asked to evaluate what the round publishes
   double deadline_s = 600;           // from the plan's sending to the last accepted update
+  /// An update holds what changed in the adapter that its client was sent; where it was sent none
+  /// to start from, all of it.
+  bool delta = false;
+  double top_k = 1;                    // share of each tensor's change that is sent, the largest
+  bool error_feedback = false;         // what was not sent is added to the next update's change
+  bool compress = false;               // lossless compression where it pays
+  std::string down_codec = "float32";  // of the adapters that the cohort is sent
 
   friend bool operator==(const RoundPlan&, const RoundPlan&) = default;
 };

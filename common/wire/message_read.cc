@@ -182,6 +182,7 @@ void ReadCohort(FieldReader& fields, proto::RoundPlan::Reader in, RoundPlan& pla
     ClientPlan client;
     client.client.name = fields.Key(entry.getClient(), "cohort client");
     client.adapter = wire::ReadSpec(fields, entry.getAdapter());
+    client.merged.number = entry.getMerged();
     if (!fields.ok()) return;
     plan.cohort.push_back(std::move(client));
   }
@@ -208,6 +209,11 @@ Message Read(FieldReader& fields, proto::RoundOffer::Reader in) {
   plan.training = ReadTraining(fields, from.getTraining());
   if (fields.ok()) ReadCohort(fields, from, plan);
   plan.deadline_s = fields.Finite(from.getDeadlineS(), "deadline");
+  plan.delta = from.getDelta();
+  plan.top_k = fields.Finite(from.getTopK(), "top-k");
+  plan.error_feedback = from.getErrorFeedback();
+  plan.compress = from.getCompress();
+  plan.down_codec = fields.Name(from.getDownCodec(), "down codec");
   offer.payload = ReadPayload(fields, in.getPayload());
   return offer;
 }

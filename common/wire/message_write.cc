@@ -108,12 +108,18 @@ void Write(proto::RoundPlan::Builder out, const RoundPlan& plan) {
   for (unsigned i = 0; i < cohort.size(); ++i) {
     cohort[i].setClient(AsCapnp(plan.cohort[i].client.name));
     wire::WriteSpec(cohort[i].initAdapter(), plan.cohort[i].adapter);
+    cohort[i].setMerged(plan.cohort[i].merged.number);
   }
   auto evaluators = out.initEvaluators(ListSize(plan.evaluators.size()));
   for (unsigned i = 0; i < evaluators.size(); ++i) {
     evaluators.set(i, AsCapnp(plan.evaluators[i].name));
   }
   out.setDeadlineS(plan.deadline_s);
+  out.setDelta(plan.delta);
+  out.setTopK(plan.top_k);
+  out.setErrorFeedback(plan.error_feedback);
+  out.setCompress(plan.compress);
+  out.setDownCodec(AsCapnp(plan.down_codec));
 }
 
 // One overload per message: which member of the union it is, and its fields.

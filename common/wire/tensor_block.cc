@@ -131,6 +131,8 @@ void WriteManifest(proto::TensorManifest::Builder out, const TensorBlock& block,
       WriteTensors(sites[i].initTensors(ListSize(site.tensors.size())), site.tensors, layout);
     }
     WriteTensors(sections[s].initDense(ListSize(section.dense.size())), section.dense, layout);
+    sections[s].setDelta(section.delta);
+    if (!section.codec.empty()) sections[s].setCodec(AsCapnp(section.codec));
   }
 }
 
@@ -270,6 +272,8 @@ class BlockReader {
   void ReadSection(proto::Section::Reader in, BlockSection& section) {
     section.role = fields_.Key(in.getRole(), "section role");
     section.spec = wire::ReadSpec(fields_, in.getSpec());
+    section.delta = in.getDelta();
+    if (in.hasCodec()) section.codec = fields_.Key(in.getCodec(), "section codec");
     const auto sites = in.getSites();
     if (!fields_.Count(sites.size(), limits::kSitesMax, "sites")) return;
     section.sites.reserve(sites.size());

@@ -50,6 +50,8 @@ struct BlockSection {
   AdapterSpec spec;
   std::vector<BlockSite> sites;    // ordered as the base model lists its layers
   std::vector<BlockTensor> dense;  // whole modules (PEFT's modules_to_save)
+  bool delta = false;              // the tensors are what changed in those that were sent
+  std::string codec = "";          // not empty: of this section, in place of the block's
 };
 
 struct TensorBlock {

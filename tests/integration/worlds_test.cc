@@ -67,6 +67,27 @@ INSTANTIATE_TEST_SUITE_P(Methods, MethodWorldsTest,
                          ::testing::Values("nola", "msplora", "roselora", "kasa"),
                          [](const auto& test) { return std::string(test.param); });
 
+TEST(WireWorldsTest, ArriveAtTheSameBitsWithTheLargestOfEachChangeAndARoundedDownlink) {
+  Settings settings = QuickSettings();
+  settings.strategy.name = "fedavg";
+  settings.wire.codec = "int8";
+  settings.wire.delta = true;
+  settings.wire.top_k = 0.25;
+  settings.wire.compress = true;
+  settings.wire.down_codec = "bfloat16";
+  Federation federation(settings);
+  ExpectSameBitsInAllWorlds(federation);
+  EXPECT_TRUE(federation.Verified());
+  for (const UpdateAccepted& update : federation.EventsOf<UpdateAccepted>()) {
+    EXPECT_LT(update.bytes, update.lora_bytes / 4) << "and most of them the list of contents";
+  }
+  for (const RoundPublished& round : federation.EventsOf<RoundPublished>()) {
+    if (round.version.number == 0) continue;
+    EXPECT_GT(round.certificate.error_codec, 1e-4);
+    EXPECT_LT(round.certificate.error_codec, 1e-2);
+  }
+}
+
 TEST(NativeWorldsTest, ArriveAtTheSameBitsInTheMethodsOwnCoordinates) {
   Settings settings = QuickSettings();
   settings.strategy.name = "native";

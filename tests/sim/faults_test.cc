@@ -102,6 +102,32 @@ TEST_F(FaultsTest, HostileClientsShipTheSameWhateverDies) {
   }
 }
 
+// What an update leaves out is in the client's state, and which update was merged in the ledger: a
+// crash of either, before or after the verdict, neither loses it nor counts it twice.
+TEST_F(FaultsTest, WhatUpdatesLeaveOutOutlivesCrashesOfBothSides) {
+  Settings settings = Patient("fedavg");
+  settings.sim.ranks = {4};
+  settings.wire.codec = "int8";
+  settings.wire.delta = true;
+  const std::vector<std::string> all = Hashes(settings);
+  settings.wire.top_k = 0.2;
+  const std::vector<std::string> calm = Hashes(settings);
+  EXPECT_NE(calm, all);
+  settings.wire.error_feedback = false;
+  EXPECT_EQ(Hashes(settings)[1], calm[1]) << "nothing is owed yet";
+  EXPECT_NE(Hashes(settings)[2], calm[2]) << "and then it is";
+  settings.wire.error_feedback = true;
+  FaultBounds bounds;
+  bounds.span_s = 15;
+  for (uint64_t seed = 201; seed <= 212; ++seed) {
+    EXPECT_EQ(Hashes(settings, DrawFaultPlan(seed, Names(), bounds)), calm) << seed;
+  }
+  for (double at = 0.1; at < 9; at += 0.9) {
+    EXPECT_EQ(Hashes(settings, OneCrash(ClientId{"client-1"}, at, 3)), calm) << at << " s";
+    EXPECT_EQ(Hashes(settings, OneCrash(kAggregator, at, 2)), calm) << at << " s";
+  }
+}
+
 TEST_F(FaultsTest, AnAggregatorThatDiesAtAnyMomentOfARoundGoesOn) {
   const std::vector<std::string> calm = Hashes(Patient());
   for (double at = 0.05; at < 9; at += 0.45) {

@@ -22,6 +22,7 @@ Target LedgerEvents();
 Target ModelConfigFile();
 Target PayloadTransfer();
 Target PeftConfigFile();
+Target PlanesTensors();
 Target RegularExpressions();
 Target RunToml();
 Target SafetensorsFiles();
@@ -38,7 +39,7 @@ std::span<const Target> Targets() {
       JsonlRows(),      LedgerEvents(),        ModelConfigFile(), PayloadTransfer(),
       PeftConfigFile(), RegularExpressions(),  RunToml(),         SafetensorsFiles(),
       TensorBlocks(),   SentencePieceModel(),  SparseTensors(),   TokenizerFolder(),
-      TokenizerJson(),  WeightsFolder()};
+      TokenizerJson(),  WeightsFolder(),       PlanesTensors()};
   return targets;
 }
 

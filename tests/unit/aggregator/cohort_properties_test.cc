@@ -153,7 +153,7 @@ TEST(CohortPropertiesTest, APlanCarriesTheSettingsOfEveryRound) {
   settings.run.num_server_rounds = 12;
   settings.train.local_steps = 7;
   settings.train.lr = 0.25;
-  settings.codec = "bfloat16";
+  settings.wire.codec = "bfloat16";
   settings.strategy.name = "flora";
   settings.cohort.deadline_s = 33;
   for (uint32_t round = 1; round <= 12; ++round) {

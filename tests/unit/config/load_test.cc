@@ -91,7 +91,7 @@ ranks = [4, 8, 16]
   EXPECT_EQ(s->adapter.target_modules, (std::vector<std::string>{"q_proj", "v_proj"}));
   EXPECT_EQ(s->train.lr, 3e-4);
   EXPECT_EQ(s->train.batch_size, 4);
-  EXPECT_EQ(s->codec, "bfloat16");
+  EXPECT_EQ(s->wire.codec, "bfloat16");
   EXPECT_EQ(s->cohort.fraction_train, 0.5);
   EXPECT_EQ(s->server.bind, "tcp://127.0.0.1:9000");
   ASSERT_EQ(s->clients.size(), 2u);

@@ -102,7 +102,7 @@ class Maker {
     t.keep_optimizer = Coin();
     return t;
   }
-  ClientPlan Client() { return {.client = {Text()}, .adapter = Spec()}; }
+  ClientPlan Client() { return {.client = {Text()}, .adapter = Spec(), .merged = Round()}; }
   RoundPlan Plan() {
     return {.run = {Text()},
             .round = Round(),
@@ -115,7 +115,12 @@ class Maker {
             .training = Training(),
             .cohort = List([this] { return Client(); }),
             .evaluators = List([this] { return ClientId{Text()}; }),
-            .deadline_s = Number()};
+            .deadline_s = Number(),
+            .delta = Coin(),
+            .top_k = Number(),
+            .error_feedback = Coin(),
+            .compress = Coin(),
+            .down_codec = Text()};
   }
   UpdateHeader Header() {
     return {.run = {Text()},
@@ -147,6 +152,7 @@ class Maker {
     c.error_published = Number();
     c.error_to_ideal = Number();
     c.tail_energy = Number();
+    c.error_codec = Number();
     c.effective_rank = Number();
     c.rank = Signed();
     c.sites = List([this] {

@@ -123,10 +123,15 @@ RoundOffer RandomRoundOffer(RandomStream& random) {
   plan.training = RandomTraining(random);
   plan.cohort.resize(random.Below(4));
   for (ClientPlan& client : plan.cohort) {
-    client = {ClientId{RandomName(random)}, RandomSpec(random)};
+    client = {ClientId{RandomName(random)}, RandomSpec(random), RoundId{U32(random)}};
   }
   for (const std::string& name : Names(random, 5)) plan.evaluators.push_back(ClientId{name});
   plan.deadline_s = Real(random);
+  plan.delta = random.Below(2) == 1;
+  plan.top_k = Real(random);
+  plan.error_feedback = random.Below(2) == 1;
+  plan.compress = random.Below(2) == 1;
+  plan.down_codec = RandomName(random);
   return out;
 }
 

@@ -124,7 +124,8 @@ class Recheck {
                        .sites = sites_,
                        .blob = update.blob,
                        .bundle = std::move(cut.bundle),
-                       .store = &blobs_};
+                       .store = &blobs_,
+                       .delta = plan.delta};
     WEFT_TRY_ASSIGN(const AdmitJob::Output admitted, RunAdmit(job, control));
     WEFT_TRY(admitted.verdict);
     differences_.Compare(Str("update_norm.", client), update.update_norm, admitted.update_norm);

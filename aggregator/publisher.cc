@@ -8,6 +8,27 @@
 #include "common/base/str.h"
 
 namespace weft {
+namespace {
+
+// An adapter of some ranks that lives in one direction: the others are carried for nothing.
+constexpr double kCollapsed = 0.95;
+constexpr size_t kRanksToCollapse = 4;
+
+void TellOfMerge(Office& office, const Certificate& certificate) {
+  for (const std::string& note : certificate.notes) {
+    office.env.log.Warn("robust rule", {{"note", note}});
+  }
+  for (const auto& [client, remark] : certificate.client_remarks) {
+    office.env.log.Info("update weighed", {{"client", client}, {"why", remark}});
+  }
+  const auto& energies = certificate.energy_by_rank;
+  if (energies.size() >= kRanksToCollapse && energies.front().second > kCollapsed) {
+    office.env.log.Warn("ranks collapse: nearly all of the global adapter is in one of them",
+                        {{"share", energies.front().second}, {"ranks", energies.size()}});
+  }
+}
+
+}  // namespace
 
 struct Publisher::Work {
   NewVersion next;
@@ -19,6 +40,7 @@ struct Publisher::Work {
 
 void Publisher::Publish(NewVersion version, std::vector<RunEvent> before,
                         std::function<void()> done) {
+  TellOfMerge(office_, version.certificate);
   auto work = std::make_shared<Work>();
   work->event.round = work->event.version = version.version;
   work->event.adapter_sha256 = version.adapter_sha256;

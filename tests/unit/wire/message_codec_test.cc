@@ -170,15 +170,15 @@ Blob SharedAdapterOffer(unsigned clients, unsigned layers) {
   const kj::Array<capnp::word> words = capnp::messageToFlatArray(builder);
   std::vector<uint64_t> raw(words.size());
   std::memcpy(raw.data(), words.begin(), raw.size() * 8);
-  // The list's tag: `clients` elements of no data and two pointers.
-  const uint64_t tag_word = (uint64_t{clients} << 2) | (uint64_t{2} << 48);
+  // The list's tag: `clients` elements of one word of data and two pointers.
+  const uint64_t tag_word = (uint64_t{clients} << 2) | (uint64_t{1} << 32) | (uint64_t{2} << 48);
   const auto tag = static_cast<size_t>(std::find(raw.begin(), raw.end(), tag_word) - raw.begin());
   for (size_t field = 0; field < 2; ++field) {
-    const size_t first = tag + 1 + field;
+    const size_t first = tag + 1 + 1 + field;
     const auto low = static_cast<uint32_t>(raw.at(first));
     const int64_t target = static_cast<int64_t>(first) + 1 + (static_cast<int32_t>(low) >> 2);
     for (size_t i = 1; i < clients; ++i) {
-      const size_t at = first + 2 * i;
+      const size_t at = first + 3 * i;
       const int64_t offset = target - static_cast<int64_t>(at) - 1;
       const uint32_t pointer = (static_cast<uint32_t>(offset) << 2) | (low & 3);
       raw.at(at) = (raw[first] & ~uint64_t{0xffffffff}) | pointer;

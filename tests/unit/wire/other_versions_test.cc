@@ -305,6 +305,8 @@ TensorBlock FullBlock() {
     section.sites.push_back({{path, 7, 10}, {tensor("A"), tensor("B")}});
   }
   section.dense = {tensor("head.weight"), tensor("head.bias")};
+  section.delta = true;
+  section.codec = "float32";
   return block;
 }
 

@@ -28,7 +28,7 @@ for word in "$@"; do
 done
 
 packages=(build-essential cmake ninja-build ccache pkg-config python3 python3-pip ca-certificates
-  libzmq3-dev cppzmq-dev libcapnp-dev capnproto libssl-dev libspdlog-dev libgtest-dev libgmock-dev libbenchmark-dev
+  libzmq3-dev cppzmq-dev libcapnp-dev capnproto libssl-dev libspdlog-dev libgtest-dev libgmock-dev librapidcheck-dev libbenchmark-dev
   libcli11-dev libtomlplusplus-dev nlohmann-json3-dev libsqlite3-dev libsqlitecpp-dev libpcre2-dev libutf8proc-dev
   libsentencepiece-dev libxxhash-dev libzstd-dev libjemalloc-dev sqlite3)
 

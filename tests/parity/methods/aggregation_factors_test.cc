@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include "aggregator/strategies/residual.h"
 #include "aggregator/strategies/slots.h"
 #include "tests/parity/methods/aggregation_world.h"
 
@@ -100,17 +101,17 @@ TEST(AggregationParity, FedItIsTheMeanOfFactorsOfOneRank) {
   expected.ExpectAllUsed("fedit.");
 }
 
-// What is published beside the trained slots, which are the mean of the factors.
+// What the mean of the factors lacks; published with it, in whatever slots.
 void ExpectResidual(GoldenSet& expected, const AggregationWorld& world, const GlobalState& global) {
+  const MemoryUpdates updates = world.Updates();
+  const StrategySettings settings{.name = "fedex"};
   for (size_t l = 0; l < world.layers(); ++l) {
-    const SiteMerge merge = MergeLayer({.name = "fedex"}, global, world.Updates(), l);
-    const LowRank mean = MergeLayer({.name = "fedavg"}, global, world.Updates(), l).factors;
-    const int64_t trained = mean.A_RI.size(0);
-    const LowRank slots{merge.factors.A_RI.narrow(0, 0, trained),
-                        merge.factors.B_OR.narrow(1, 0, trained)};
-    EXPECT_LE(MaxAbs(slots.A_RI - mean.A_RI), kExact);
-    EXPECT_LE(MaxAbs(slots.B_OR - mean.B_OR), kExact);
-    ExpectNear(expected, OfLayer("fedex.", l, "residual"), Product(merge.factors) - Product(slots));
+    const LowRank mean = MergeLayer({.name = "fedavg"}, global, updates, l).factors;
+    const Result<LowRankSum> residual = FactorResidual({settings, global, updates}, l, mean);
+    ASSERT_TRUE(residual.ok()) << residual.status();
+    ExpectNear(expected, OfLayer("fedex.", l, "residual"), residual->Matrix());
+    const LowRank published = MergeLayer(settings, global, updates, l).factors;
+    ExpectNear(expected, OfLayer("fedex.", l, "residual"), Product(published) - Product(mean));
   }
   expected.ExpectAllUsed("fedex.");
 }

@@ -87,7 +87,7 @@ void ExpectRounds(const std::string& prefix, ServerOptimizerSettings optimizer) 
         EXPECT_LE(Relative(got, wanted), kFloat32) << prefix << t << " layer " << l << side;
         global = StateOf(settings.name, world.LargestRank(), {site}, {merge.factors});
         for (const NamedTensor& tensor : merge.memory) {
-          global.memory.push_back({site.path + "/" + tensor.name, tensor.value});
+          global.memory.push_back({site.path + ":" + tensor.name, tensor.value});
         }
       }
     }

@@ -125,6 +125,7 @@ class Flora final : public Strategy {
     const SiteState& old = input.global.adapter.sites[i];
     int64_t rank = IsZero(old) ? 0 : old.Get("A").size(0);
     for (size_t k = 0; k < input.updates.size(); ++k) {
+      if (input.updates.weight(k) == 0) continue;  // a robust rule left it out
       const AdapterSpec& spec = input.updates.plan(k).adapter;
       WEFT_TRY_ASSIGN(const Adapter* method, FindAdapter(spec.method));
       rank += method->FactorRank(spec, old.site);
@@ -143,12 +144,15 @@ class Flora final : public Strategy {
       B_blocks.push_back(old.Get("B").to(at::kDouble));
     }
     for (size_t k = 0; k < input.updates.size(); ++k) {
+      if (input.updates.weight(k) == 0) continue;
       const AdapterSpec& spec = input.updates.plan(k).adapter;
       const double scaling = spec.method == "lora" ? ScalingFor(spec, old.site.path) : 1.0;
       WEFT_TRY_ASSIGN(const LowRank factors, input.updates.Factors(k, site));
       A_blocks.push_back(factors.A_RI * (input.updates.weight(k) * scaling));
       B_blocks.push_back(factors.B_OR / scaling);
     }
+    if (A_blocks.empty())
+      return LowRank{old.Get("A").to(at::kDouble), old.Get("B").to(at::kDouble)};
     return LowRank{at::cat(A_blocks, 0), at::cat(B_blocks, 1)};
   }
 

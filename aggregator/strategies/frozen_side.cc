@@ -90,13 +90,14 @@ Result<SiteMerge> FrozenSideStrategy::MergeSite(const MergeInput& input, const R
   const bool elements = LooksAtElements(input.settings.robust);
   WEFT_TRY_ASSIGN(at::Tensor change, elements ? ElementChange(input, site, side, own)
                                               : WeightedChange(input, site, side, own));
-  const bool follows = input.settings.optimizer.name != "none";
+  const bool follows = input.settings.optimizer.name != "none" && AnyoneCounts(input.updates);
   std::vector<NamedTensor> memory = MemoryOf(input.global.memory, old.site.path + ":" + side);
   if (follows) change = FollowElements(input.settings.optimizer, change, memory);
   const at::Tensor next = own + change;
   SiteMerge merge =
       OwnFactors(side == "A" ? LowRank{next, before.B_OR} : LowRank{before.A_RI, next.t()});
-  if (follows) merge.memory = Remembered(input.global.memory, old.site.path, side, memory);
+  merge.memory = follows ? Remembered(input.global.memory, old.site.path, side, memory)
+                         : MemoryOf(input.global.memory, old.site.path);
   if (elements || follows) return merge;
   merge.has_target = true;
   WEFT_TRY_ASSIGN(merge.sum, input.updates.Mean(site));

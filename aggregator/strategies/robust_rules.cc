@@ -147,6 +147,7 @@ class Choosing {
   // f, or the most that so few updates can bear: n ≥ per·f + 3.
   int64_t Bearable(size_t count, int64_t per) {
     const int64_t most = std::max<int64_t>(0, (static_cast<int64_t>(count) - 3) / per);
+    choice_.byzantine = std::min(settings_.byzantine, most);
     if (settings_.byzantine <= most) return settings_.byzantine;
     choice_.notes.push_back(Str(settings_.rule, ": ", count, " different updates, ",
                                 settings_.byzantine, " liars need ", per * settings_.byzantine + 3,
@@ -284,6 +285,13 @@ Status CheckForeignRobust(const RobustSettings& r) {
 
 bool LooksAtElements(const RobustSettings& settings) {
   return settings.rule == "median" || settings.rule == "trimmed-mean" || settings.rule == "bulyan";
+}
+
+bool AnyoneCounts(const UpdateSource& updates) {
+  for (size_t k = 0; k < updates.size(); ++k) {
+    if (updates.weight(k) > 0) return true;
+  }
+  return false;
 }
 
 bool ChoosesWeights(const RobustSettings& settings) {

@@ -16,6 +16,9 @@ namespace weft {
 /// kInvalidArgument where the strategy cannot follow the robust rule or the server optimiser.
 [[nodiscard]] Status CheckSteps(const Strategy& strategy, const StrategySettings& settings);
 
+/// Did a robust rule leave anyone?
+[[nodiscard]] bool AnyoneCounts(const UpdateSource& updates);
+
 /// Does the rule choose weights of clients (or a clip change them)? Else it looks at elements.
 [[nodiscard]] bool ChoosesWeights(const RobustSettings& settings);
 [[nodiscard]] bool LooksAtElements(const RobustSettings& settings);
@@ -31,6 +34,7 @@ struct ClientChoice {
   // sees, 0 to 1.
   std::vector<double> coefficients;
   std::vector<std::string> reasons;  // of each client; empty: nothing to say
+  int64_t byzantine = 0;             // the f that so many updates could bear
   std::vector<std::string> notes;    // about the round: the rule could not be kept as it was asked
 };
 

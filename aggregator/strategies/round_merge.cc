@@ -498,12 +498,15 @@ Result<MergedRound> MergeOwn(const Strategy& strategy, const MergeInput& input,
 
 }  // namespace
 
-Result<MergedRound> MergeRound(const Strategy& strategy, const MergeInput& input,
+Result<MergedRound> MergeRound(const Strategy& strategy, const MergeInput& asked,
                                JobControl& control) {
-  if (input.updates.size() == 0) return FailedPrecondition("[merge] a round without updates");
+  if (asked.updates.size() == 0) return FailedPrecondition("[merge] a round without updates");
   return Guarded(Str("[", strategy.name(), "]"), [&]() -> Result<MergedRound> {
-    if (strategy.traits().own_coordinates) return MergeOwn(strategy, input, control);
-    WEFT_TRY_ASSIGN(const std::optional<ClientChoice> choice, Choose(strategy, input, control));
+    if (strategy.traits().own_coordinates) return MergeOwn(strategy, asked, control);
+    WEFT_TRY_ASSIGN(const std::optional<ClientChoice> choice, Choose(strategy, asked, control));
+    StrategySettings settings = asked.settings;
+    if (choice) settings.robust.byzantine = choice->byzantine;
+    const MergeInput input{settings, asked.global, asked.updates, asked.round, asked.whole};
     WEFT_TRY_ASSIGN(std::vector<SiteOutcome> outcomes,
                     MergeSites({strategy, input, choice}, control));
     MergedRound merged;

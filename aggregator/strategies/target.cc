@@ -52,11 +52,12 @@ Result<SiteTarget> TargetFrom(const MergeInput& input, size_t site, bool fresh) 
   }
   const ServerOptimizerSettings& optimizer = input.settings.optimizer;
   if (optimizer.name == "none") return target;
+  target.memory = MemoryOf(input.global.memory, layer.path);
+  if (!AnyoneCounts(input.updates)) return target;  // no step, and no time passes for its memory
   LowRankSum change = target.sum;
   change.Add(target.rest);
   change.Add(before, -1);
   target.sum_is_mean = false;
-  target.memory = MemoryOf(input.global.memory, layer.path);
   target.sum = FollowProduct(optimizer, change, SiteRank(input.global.init, layer), target.memory);
   target.rest = before;
   return target;

@@ -113,6 +113,7 @@ TEST(RobustRulesTest, TooFewUpdatesAreSaidAndStillMerged) {
     ASSERT_EQ(choice.notes.size(), 1) << rule;
     EXPECT_NE(choice.notes[0].find("4 different updates, 2 liars need"), std::string::npos)
         << choice.notes[0];
+    EXPECT_EQ(choice.byzantine, 0) << rule;
     double sum = 0;
     for (const double c : choice.coefficients) sum += c;
     EXPECT_GT(sum, 0) << rule;

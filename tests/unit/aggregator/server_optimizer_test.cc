@@ -113,5 +113,34 @@ TEST(ServerOptimizerTest, WhatItRemembersIsInTheStateAndEveryRoundGoesOnFromIt) 
   }
 }
 
+// Nobody is trusted in the last round: no step, and the memory is what it was.
+TEST(ServerOptimizerTest, ARoundInWhichNobodyCountsTakesNoStepAndForgetsNothing) {
+  for (const std::string name : {"exact-svd", "flora", "ffa"}) {
+    const Strategy& strategy = **FindStrategy(name);
+    StrategySettings settings{.name = name, .optimizer = {.name = "momentum"}};
+    GlobalState global = *strategy.Init(LoraSpec(4, 8), kSites, 3);
+    JobControl control;
+    const auto round = [&] {
+      const ClientPlan plan = PlanFor(strategy, settings, "a", 4, 8, 1);
+      const MemoryUpdates updates({TrainedClient(strategy, global, plan)});
+      Result<MergedRound> merged = MergeRound(strategy, {settings, global, updates}, control);
+      WEFT_CHECK(merged.ok(), merged.status());
+      return std::move(merged->global);
+    };
+    global = round();
+    ASSERT_FALSE(global.memory.empty()) << name;
+    settings.robust.rule = "fltrust";
+    settings.robust.trusted = "absent";
+    const GlobalState after = round();
+    ASSERT_EQ(after.memory.size(), global.memory.size()) << name;
+    for (size_t i = 0; i < global.memory.size(); ++i) {
+      EXPECT_TRUE(at::equal(after.memory[i].value, global.memory[i].value)) << name;
+    }
+    for (size_t i = 0; i < kSites.size(); ++i) {
+      EXPECT_LE(Relative(Product(after.adapter, i), Product(global.adapter, i)), 1e-6) << name;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace weft

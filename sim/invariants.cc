@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <utility>
 
 #include "common/base/str.h"
@@ -213,7 +214,7 @@ Status InvariantChecker::CheckBlobs(const std::vector<LedgerEvent>& ledger,
   std::map<uint32_t, std::pair<std::string, std::string>> states;
   std::vector<std::string> spool;
   uint32_t newest = 0;
-  uint32_t best = 0;
+  std::optional<uint32_t> best;  // none where nobody evaluates
   for (const LedgerEvent& row : ledger) {
     WEFT_TRY_ASSIGN(const RunEvent event, FromEvent(row));
     if (const auto* published = std::get_if<RoundPublished>(&event)) {
@@ -241,7 +242,7 @@ Status InvariantChecker::CheckBlobs(const std::vector<LedgerEvent>& ledger,
       best = round->version.number;
     }
   }
-  for (const uint32_t version : {newest, best}) {
+  for (const uint32_t version : {newest, best.value_or(newest)}) {
     if (const auto state = states.find(version); state != states.end()) {
       wanted.insert(state->second);
     }

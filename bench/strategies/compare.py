@@ -34,7 +34,6 @@ STRATEGIES = [
     ("ffa", {"name": "ffa"}, True),
     ("rolora", {"name": "rolora"}, True),
     ("fedsvd", {"name": "fedsvd"}, True),
-    ("native (LoRA)", {"name": "native"}, False),
 ]
 RATES = {"decoder": (2e-3, 5e-3, 1e-2), "encoder": (1e-3, 3e-3, 1e-2)}
 EQUAL, MIXED, SKEWED = "equal ranks", "ranks 2, 4, 8, 16", "ranks 2, 4, 8, 16, skewed rows"

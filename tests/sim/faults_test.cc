@@ -49,6 +49,19 @@ TEST_F(FaultsTest, DrawnFaultsOfEveryKindChangeNoBit) {
   EXPECT_GT(crashes, 24u) << "the plans must bite";
 }
 
+// Without an evaluation there is no best version, and old states go.
+TEST_F(FaultsTest, RunsThatNobodyEvaluatesAreHeldToTheSameRules) {
+  Settings settings = Patient();
+  settings.sim.eval_rows = 0;
+  settings.cohort.fraction_evaluate = 0;
+  const std::vector<std::string> calm = Hashes(settings);
+  FaultBounds bounds;
+  bounds.span_s = 15;
+  for (uint64_t seed = 301; seed <= 306; ++seed) {
+    EXPECT_EQ(Hashes(settings, DrawFaultPlan(seed, Names(), bounds)), calm) << seed;
+  }
+}
+
 TEST_F(FaultsTest, WhatRoundsKeepSurvivesCrashesAndIsMergedAgain) {
   const std::vector<std::string> calm = Hashes(Patient());
   FaultBounds bounds;

@@ -95,6 +95,12 @@ int64_t GlobalRankFromSettings(const Settings& settings) {
     if (error != std::errc() || stop != end) return 0;  // "auto": the site decides
     largest = std::max(largest, rank);
   }
+  if (settings.clients.empty() && settings.sim.clients > 0) {  // virtual ones join one by one
+    const std::vector<int64_t>& ranks = settings.sim.ranks;
+    const auto given = std::min(static_cast<int64_t>(ranks.size()), settings.sim.clients);
+    largest = ranks.empty() ? settings.adapter.rank
+                            : *std::max_element(ranks.begin(), ranks.begin() + given);
+  }
   return largest;
 }
 

@@ -41,7 +41,7 @@ namespace weft {
 [[nodiscard]] std::vector<std::string> MethodsOfRun(const Settings& settings);
 
 /// The rank of the global adapter as far as settings alone decide it: strategy.global_rank, or the
-/// largest rank of the [[client]] tables; 0 where it takes the members' offers.
+/// largest rank of the [[client]] tables or of the simulator's clients; 0 where it takes the members' offers.
 [[nodiscard]] int64_t GlobalRankFromSettings(const Settings& settings);
 
 /// `adapter` at another rank, its scaling alpha/r unchanged (alpha itself with rsLoRA), entries of

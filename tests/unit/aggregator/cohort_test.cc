@@ -85,6 +85,16 @@ TEST(CohortTest, TheGlobalRankComesFromSettingsOnlyWhereTheySayAllOfIt) {
   EXPECT_EQ(GlobalRankFromSettings(settings), 32);
 }
 
+// Virtual clients join one by one, and the first must not decide for all.
+TEST(CohortTest, TheSimulatorsRanksDecideTheGlobalRank) {
+  Settings settings;
+  settings.adapter.rank = 6;
+  settings.sim.clients = 3;
+  EXPECT_EQ(GlobalRankFromSettings(settings), 6);
+  settings.sim.ranks = {2, 4, 8, 16};
+  EXPECT_EQ(GlobalRankFromSettings(settings), 8) << "nobody gets the fourth";
+}
+
 TEST(CohortTest, AnotherRankKeepsTheScalingAndCapsSmallLayersWithANotice) {
   AdapterSpec adapter;
   adapter.rank = 16;

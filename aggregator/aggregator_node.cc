@@ -6,6 +6,7 @@
 #include "aggregator/office.h"
 #include "aggregator/recovery.h"
 #include "aggregator/run_course.h"
+#include "aggregator/strategies/strategy.h"
 #include "common/base/limits.h"
 #include "common/base/str.h"
 #include "common/runtime/blob_name.h"
@@ -194,10 +195,10 @@ std::optional<Refusal> AggregatorNode::Impl::MayJoin(const ClientId& from,
   return CheckHello(from, hello,
                     JoinTerms{.base = office.options.base,
                               .method = office.options.settings.adapter.method,
-                              .rank = office.options.mixed_ranks
+                              .rank = office.strategy().traits().mixed_ranks
                                           ? 0
                                           : office.options.settings.adapter.rank,
-                              .mixed_methods = office.options.mixed_methods,
+                              .mixed_methods = office.strategy().traits().mixed_methods,
                               .codec = office.options.settings.wire.codec,
                               .down_codec = office.options.settings.wire.down_codec});
 }

@@ -87,7 +87,8 @@ Recompressed FromMatrix(const at::Tensor& M_OI,
   return top;
 }
 
-// B goes side by side in column-major order, as a QR wants it.
+}  // namespace
+
 LowRank SideBySide(std::span<const LowRank> blocks) {
   std::vector<at::Tensor> A_blocks;
   std::vector<at::Tensor> B_blocks;
@@ -97,8 +98,6 @@ LowRank SideBySide(std::span<const LowRank> blocks) {
   }
   return {at::cat(A_blocks, 0), at::cat(B_blocks, 0).t()};
 }
-
-}  // namespace
 
 void LowRankSum::Add(const LowRank& factors, double coefficient) {
   WEFT_CHECK(factors.B_OR.size(0) == out_ && factors.A_RI.size(1) == in_ &&
@@ -253,11 +252,12 @@ at::Tensor Frame::Images(const at::Tensor& X_PI) const {
   return at::matmul(at::matmul(inner_PQ, u_QQ.t()), Q_B_OQ.t());
 }
 
-LowRank Recompressed::BeforeCutting() const {
-  if (!frame) return dense;
-  const at::Tensor U = at::matmul(frame->Q_B_OQ, frame->u_QQ);
-  return {at::matmul(frame->v_QQ.t(), frame->Q_A_IQ.t()), U * frame->S_Q};
+LowRank Frame::Factors() const {
+  const at::Tensor U = at::matmul(Q_B_OQ, u_QQ);
+  return {at::matmul(v_QQ.t(), Q_A_IQ.t()), U * S_Q};
 }
+
+LowRank Recompressed::BeforeCutting() const { return frame ? frame->Factors() : dense; }
 
 IdealDistance DistanceToIdeal(const LowRank& published, const LowRankSum& ideal,
                               std::string_view label) {

@@ -15,6 +15,9 @@
 
 namespace weft {
 
+/// [B_1 … B_K] and [A_1; …; A_K], at least one. B lies column-major, as a QR wants it.
+[[nodiscard]] LowRank SideBySide(std::span<const LowRank> blocks);
+
 /// Σ_b B_b·A_b of one site. Blocks are kept side by side until their ranks add up to min(out, in);
 /// from then on the dense sum is smaller, and is accumulated block by block. One thread.
 class LowRankSum {
@@ -93,6 +96,8 @@ struct Frame {
   at::Tensor S_Q;
   at::Tensor v_QQ;
 
+  /// Factors of the sum as the decomposition gives it.
+  [[nodiscard]] LowRank Factors() const;
   /// Xᵀ·(the sum as the decomposition gives it)ᵀ of rows X [P×I]: [P×O].
   [[nodiscard]] at::Tensor Images(const at::Tensor& X_PI) const;
 };

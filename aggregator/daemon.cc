@@ -79,9 +79,7 @@ Result<AggregatorOptions> MakeAggregatorOptions(const Settings& settings,
   options.base_model = settings.model.path;
   options.run_dir = run_dir;
   options.evaluate_here = !settings.evaluate.data.empty();
-  WEFT_TRY_ASSIGN(const Strategy* strategy, FindStrategy(settings.strategy.name));
-  options.mixed_ranks = strategy->traits().mixed_ranks;
-  options.mixed_methods = strategy->traits().mixed_methods;
+  WEFT_TRY(FindStrategy(settings.strategy.name).status());
   return options;
 }
 

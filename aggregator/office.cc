@@ -4,6 +4,7 @@
 #include <sstream>
 #include <utility>
 
+#include "aggregator/strategies/strategy.h"
 #include "common/base/str.h"
 #include "common/wire/message_codec.h"
 
@@ -35,6 +36,12 @@ void Office::Record(std::vector<RunEvent> events, std::function<void()> then) {
     }
     if (then) then();
   });
+}
+
+const Strategy& Office::strategy() const {
+  const Result<const Strategy*> found = FindStrategy(options.settings.strategy.name);
+  WEFT_CHECK(found.ok(), found.status());
+  return **found;
 }
 
 void Office::GiveUp(const Status& why) {

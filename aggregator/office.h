@@ -14,6 +14,8 @@
 
 namespace weft {
 
+class Strategy;
+
 class Office {
  public:
   Office(Env env_in, AggregatorOptions options_in);
@@ -44,6 +46,9 @@ class Office {
   /// Wraps a callback so that it does nothing once the run is over (or its part was torn down).
   [[nodiscard]] bool over() const { return over_; }
   void SetOver() { over_ = true; }
+
+  /// The rule that the settings name; who made the options has checked that there is one.
+  [[nodiscard]] const Strategy& strategy() const;
 
   /// Writes not yet acknowledged by the store.
   [[nodiscard]] int pending_writes() const { return pending_writes_; }

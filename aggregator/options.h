@@ -17,8 +17,6 @@ struct AggregatorOptions {
   std::string base_model;      // name or path of the base for the exported adapter_config.json
   std::string run_dir;         // folder of the adapters/ that are exported; empty: none are written
   bool evaluate_here = false;  // a ServerEvaluateJob is registered ([evaluate] data is set)
-  bool mixed_ranks = true;     // the strategy merges clients of different ranks
-  bool mixed_methods = false;  // the strategy merges clients of different adapter methods
   bool keep_running = false;   // stay up after the run, to tell late clients that it is over
 
   /// Looked at every second: the reason if somebody asked the run to stop.

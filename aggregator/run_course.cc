@@ -114,10 +114,10 @@ Status RunCourse::CheckLaplace() const {
     return InvalidArgument(
         "[laplace] fit: a posterior is over an adapter that classifies; set adapter.labels");
   }
-  WEFT_TRY_ASSIGN(const Strategy* strategy, FindStrategy(office_.options.settings.strategy.name));
-  if (strategy->traits().own_coordinates) {
+  const Strategy& strategy = office_.strategy();
+  if (strategy.traits().own_coordinates) {
     return InvalidArgument(
-        Str("[laplace] fit: a posterior is over LoRA's matrices, which strategy ", strategy->name(),
+        Str("[laplace] fit: a posterior is over LoRA's matrices, which strategy ", strategy.name(),
             " does not publish; use exact-svd or flora"));
   }
   if (FindOption(office_.global, kBaseChangeOption) != nullptr) {
@@ -150,7 +150,7 @@ Status RunCourse::Start(RunPosition position) {
   } else {
     WEFT_TRY(CheckNothingWasLost());
     const int64_t rank =
-        office_.options.mixed_ranks ? GlobalRankFromSettings(settings) : settings.adapter.rank;
+        office_.strategy().traits().mixed_ranks ? GlobalRankFromSettings(settings) : settings.adapter.rank;
     if (rank > 0) SetGlobalRank(rank);
   }
   for (const ClientSettings& client : settings.clients) {
@@ -418,9 +418,7 @@ AdapterSpec RunCourse::PlanAdapter(const Capabilities& offer, RoundId round) {
   const Result<const Adapter*> method = FindAdapter(name);
   WEFT_CHECK(method.ok(), "a member of method ", name);  // joining checked it
   spec = (*method)->ForRound(spec, settings.run.seed, round.number);
-  const Result<const Strategy*> strategy = FindStrategy(settings.strategy.name);
-  WEFT_CHECK(strategy.ok(), strategy.status());  // the start checked it
-  return (*strategy)->ForRound(settings.strategy, spec, settings.run.seed, round.number);
+  return office_.strategy().ForRound(settings.strategy, spec, settings.run.seed, round.number);
 }
 
 RoundPlan RunCourse::PlanNextRound(uint32_t attempt,

@@ -3,32 +3,56 @@ import json
 import os
 import subprocess
 import sys
+import time
+
+
+def arguments(model, rows, seed, settings):
+    """The command line of a run with these settings ("section.key": value)."""
+    return ["--model", model, "--data", rows, "--seed", str(seed), "--json"] + [
+        word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
 
 
 class Runs:
-    """Reports in OUT/runs.jsonl, by the arguments that made them."""
+    """Rows of OUT/runs.jsonl, {"key", "report"}, by the arguments that made them."""
 
-    def __init__(self, program, folder):
-        self.program, self.folder = program, folder
+    def __init__(self, folder, program):
+        self.program = program
         self.path = os.path.join(folder, "runs.jsonl")
         self.settings = os.path.join(folder, "empty.toml")
         os.makedirs(folder, exist_ok=True)
         open(self.settings, "w").close()
-        self.kept = {}
+        self.rows = {}
         if os.path.exists(self.path):
             with open(self.path) as lines:
-                self.kept = {json.dumps(row["key"]): row["report"] for row in map(json.loads, lines)}
+                self.rows = {json.dumps(row["key"]): row for row in map(json.loads, lines)}
 
-    def report(self, model, rows, seed, settings):
-        """The report of a run with these settings ("section.key": value)."""
-        key = ["--model", model, "--data", rows, "--seed", str(seed), "--json"]
-        key += [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
-        if json.dumps(key) not in self.kept:
-            done = subprocess.run([self.program, self.settings] + key, capture_output=True, text=True)
+    def find(self, key):
+        """The row of that key, or None."""
+        return self.rows.get(json.dumps(key))
+
+    def keep(self, row):
+        with open(self.path, "a") as lines:
+            lines.write(json.dumps(row) + "\n")
+        self.rows[json.dumps(row["key"])] = row
+        return row
+
+    def run(self, words):
+        """(seconds, what came of weft-sim with these arguments)"""
+        started = time.monotonic()
+        done = subprocess.run([self.program, self.settings] + words, capture_output=True, text=True)
+        return round(time.monotonic() - started, 1), done
+
+    def report(self, words, mark=None):
+        """The report of a run with these arguments, kept or made now; `mark` tells apart runs of the same ones."""
+        key = words + ([mark] if mark is not None else [])
+        row = self.find(key)
+        if row is None:
+            _, done = self.run(words)
             if done.returncode != 0:
-                sys.exit(f"{self.program} {' '.join(key)}\n{done.stderr}")
-            report = json.loads(done.stdout.strip().splitlines()[-1])
-            with open(self.path, "a") as lines:
-                lines.write(json.dumps({"key": key, "report": report}) + "\n")
-            self.kept[json.dumps(key)] = report
-        return self.kept[json.dumps(key)]
+                sys.exit(f"{self.program} {' '.join(words)}\n{done.stderr}")
+            row = self.keep({"key": key, "report": report_of(done)})
+        return row["report"]
+
+
+def report_of(done):
+    return json.loads(done.stdout.strip().splitlines()[-1])

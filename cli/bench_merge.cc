@@ -78,8 +78,7 @@ Result<ReceivedUpdate> MakeUpdate(const Options& options, int64_t index,
 
 // What choosing the clients' weights takes by itself: the median of its runs.
 Result<double> ChooseSeconds(const Strategy& strategy, const MergeInput& input, int64_t repeat) {
-  std::vector<double> weights;
-  for (size_t k = 0; k < input.updates.size(); ++k) weights.push_back(input.updates.weight(k));
+  const std::vector<double> weights = WeightsOf(input.updates);
   std::vector<double> seconds;
   for (int64_t i = 0; i < repeat; ++i) {
     const auto began = std::chrono::steady_clock::now();

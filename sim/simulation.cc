@@ -160,9 +160,7 @@ class Simulation {
     options.base_model = settings_.model.path;
     options.run_dir = options_.out_dir;
     options.evaluate_here = !population_.evaluation.empty();
-    WEFT_TRY_ASSIGN(const Strategy* strategy, FindStrategy(settings_.strategy.name));
-    options.mixed_ranks = strategy->traits().mixed_ranks;
-    options.mixed_methods = strategy->traits().mixed_methods;
+    WEFT_TRY(FindStrategy(settings_.strategy.name).status());
     aggregator_ =
         std::make_unique<AggregatorNode>(world_->MakeEnv(kAggregator), std::move(options));
     return aggregator_->Start();

@@ -73,8 +73,7 @@ struct SentBlocks {
 
 Result<SentBlocks> BlocksSent(const Strategy& strategy, const MergeInput& input, size_t site) {
   SentBlocks sent;
-  std::vector<at::Tensor> A_blocks;
-  std::vector<at::Tensor> B_blocks;
+  std::vector<LowRank> factors;
   sent.blocks.begins.push_back(0);
   std::vector<const ClientPlan*> heads;
   std::vector<int64_t> block_of;
@@ -87,14 +86,13 @@ Result<SentBlocks> BlocksSent(const Strategy& strategy, const MergeInput& input,
       WEFT_TRY_ASSIGN(const std::optional<LowRank> own, strategy.Sent(input.global, site, plan));
       block_of.push_back(own ? sent.blocks.count() : -1);
       if (own) {
-        A_blocks.push_back(own->A_RI);
-        B_blocks.push_back(own->B_OR);
+        factors.push_back(*own);
         sent.blocks.begins.push_back(sent.blocks.begins.back() + own->A_RI.size(0));
       }
     }
     sent.of_client.push_back(block_of[kind]);
   }
-  if (!A_blocks.empty()) sent.blocks.factors = {at::cat(A_blocks, 0), at::cat(B_blocks, 1)};
+  if (!factors.empty()) sent.blocks.factors = SideBySide(factors);
   return sent;
 }
 
@@ -102,9 +100,7 @@ Result<at::Tensor> SiteGram(const Strategy& strategy, const MergeInput& input, s
                             StackMemory& memory) {
   WEFT_TRY_ASSIGN(const SiteStack stack, input.updates.StackIn(memory, site));
   const Blocks updates{stack.factors, stack.begins};
-  std::vector<double> weights;
-  for (size_t k = 0; k < input.updates.size(); ++k) weights.push_back(input.updates.weight(k));
-  const at::Tensor scale = at::tensor(weights, at::kDouble).reciprocal();
+  const at::Tensor scale = at::tensor(WeightsOf(input.updates), at::kDouble).reciprocal();
   at::Tensor gram = InnerProducts(updates, updates).cpu() * scale.unsqueeze(1) * scale;
   WEFT_TRY_ASSIGN(const SentBlocks sent, BlocksSent(strategy, input, site));
   if (sent.blocks.count() == 0) return gram;
@@ -148,8 +144,8 @@ Result<at::Tensor> ChangeGram(const Strategy& strategy, const MergeInput& input,
   });
   if (!failed.empty()) return failed.begin()->second;
   if (control.cancelled) return Cancelled("[robust] stopped on request");
-  // ⟨D_i, D_j⟩ and ⟨D_j, D_i⟩ were rounded apart. Two clients that are each other's nearest have one
-  // distance, or rounding would break the tie of their scores.
+  // ⟨D_i, D_j⟩ and ⟨D_j, D_i⟩ were rounded apart. Two clients that are each other's nearest have
+  // one distance, or rounding would break the tie of their scores.
   return (sum + sum.t()) / 2;
 }
 

@@ -40,12 +40,6 @@ Status CheckFactors(std::string_view strategy, const AdapterSpec& spec) {
                              "\": factors of different methods have no mean; use exact-svd"));
 }
 
-std::vector<double> WeightsOf(const UpdateSource& updates) {
-  std::vector<double> weights;
-  for (size_t k = 0; k < updates.size(); ++k) weights.push_back(updates.weight(k));
-  return weights;
-}
-
 Result<LowRank> MeanOfFactors(const MergeInput& input, size_t site,
                               const std::vector<double>& weights, Absorb absorb) {
   const SiteState& old = input.global.adapter.sites[site];

@@ -16,9 +16,6 @@ enum class Absorb { kB, kSqrt, kRaw };
                                             const std::vector<double>& weights,
                                             Absorb absorb = Absorb::kB);
 
-/// p_k of all clients.
-[[nodiscard]] std::vector<double> WeightsOf(const UpdateSource& updates);
-
 /// P_j = Σ of the weights of clients that own slot j, i.e. whose rank is larger than j.
 [[nodiscard]] std::vector<double> SlotOwners(const SiteStack& stack,
                                              const std::vector<double>& weights, int64_t slots);

@@ -1,5 +1,6 @@
 #pragma once
-// FactorStrategy: a rule that averages factors in some way (factor_mean.h).
+// FactorStrategy: a rule that looks at factors slot by slot in some way (factor_mean.h), so that
+// all clients must be LoRA's.
 
 #include "aggregator/strategies/factor_mean.h"
 #include "aggregator/strategies/slot_strategy.h"

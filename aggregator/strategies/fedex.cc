@@ -23,13 +23,6 @@ class FedEx final : public FactorStrategy {
   }
   std::span<const std::string_view> keys() const override { return kKeys; }
 
-  AdapterSpec ForRound(const StrategySettings& settings, const AdapterSpec& spec, uint64_t seed,
-                       uint64_t round) const override {
-    StrategySettings own = settings;
-    own.tail_on_client = true;
-    return SlotsForRound(own, spec, seed, round);
-  }
-
   Result<SiteMerge> MergeSite(const MergeInput& input, const RoundSurvey&,
                               size_t site) const override {
     WEFT_TRY_ASSIGN(const LowRank mean, MeanOfFactors(input, site, WeightsOf(input.updates)));
@@ -38,6 +31,9 @@ class FedEx final : public FactorStrategy {
     residual.Add(UntrainedTail(input.global, site, sent));
     return WithFrozenStack(input, site, mean, residual, sent);
   }
+
+ protected:
+  bool tail_on_client() const override { return true; }
 };
 
 }  // namespace

@@ -19,13 +19,6 @@ class FedMomentum final : public SlotStrategy {
   }
   std::span<const std::string_view> keys() const override { return kKeys; }
 
-  AdapterSpec ForRound(const StrategySettings& settings, const AdapterSpec& spec, uint64_t seed,
-                       uint64_t round) const override {
-    StrategySettings own = settings;
-    own.tail_on_client = true;
-    return SlotsForRound(own, spec, seed, round);
-  }
-
   Result<SiteMerge> MergeSite(const MergeInput& input, const RoundSurvey&,
                               size_t site) const override {
     const LinearSite& layer = input.global.adapter.sites[site].site;
@@ -42,6 +35,9 @@ class FedMomentum final : public SlotStrategy {
         {whole.A_RI.narrow(0, svd.S_Q.size(0), tail), whole.B_OR.narrow(1, svd.S_Q.size(0), tail)});
     return WithFrozenStack(input, site, {svd.V_IQ.t(), svd.U_OQ * svd.S_Q}, residual, sent);
   }
+
+ protected:
+  bool tail_on_client() const override { return true; }
 };
 
 }  // namespace

@@ -137,23 +137,18 @@ class Flora final : public Strategy {
   // stays what the client sent, to the bit.
   static Result<LowRank> Grown(const MergeInput& input, size_t site) {
     const SiteState& old = input.global.adapter.sites[site];
-    std::vector<at::Tensor> A_blocks;
-    std::vector<at::Tensor> B_blocks;
-    if (!IsZero(old)) {
-      A_blocks.push_back(old.Get("A").to(at::kDouble));
-      B_blocks.push_back(old.Get("B").to(at::kDouble));
-    }
+    const LowRank before{old.Get("A").to(at::kDouble), old.Get("B").to(at::kDouble)};
+    std::vector<LowRank> blocks;
+    if (!IsZero(old)) blocks.push_back(before);
     for (size_t k = 0; k < input.updates.size(); ++k) {
       if (input.updates.weight(k) == 0) continue;
       const AdapterSpec& spec = input.updates.plan(k).adapter;
       const double scaling = spec.method == "lora" ? ScalingFor(spec, old.site.path) : 1.0;
       WEFT_TRY_ASSIGN(const LowRank factors, input.updates.Factors(k, site));
-      A_blocks.push_back(factors.A_RI * (input.updates.weight(k) * scaling));
-      B_blocks.push_back(factors.B_OR / scaling);
+      blocks.push_back(
+          {factors.A_RI * (input.updates.weight(k) * scaling), factors.B_OR / scaling});
     }
-    if (A_blocks.empty())
-      return LowRank{old.Get("A").to(at::kDouble), old.Get("B").to(at::kDouble)};
-    return LowRank{at::cat(A_blocks, 0), at::cat(B_blocks, 1)};
+    return blocks.empty() ? before : SideBySide(blocks);
   }
 
   // Which singular values of all sites together are worth their bytes: the largest σ² per byte

@@ -24,13 +24,6 @@ class Florist final : public SlotStrategy {
   }
   std::span<const std::string_view> keys() const override { return kKeys; }
 
-  AdapterSpec ForRound(const StrategySettings& settings, const AdapterSpec& spec, uint64_t seed,
-                       uint64_t round) const override {
-    StrategySettings own = settings;
-    own.tail_on_client = true;
-    return SlotsForRound(own, spec, seed, round);
-  }
-
   Result<SiteMerge> MergeSite(const MergeInput& input, const RoundSurvey&,
                               size_t site) const override {
     const LinearSite& layer = input.global.adapter.sites[site].site;
@@ -40,6 +33,9 @@ class Florist final : public SlotStrategy {
     const MergeInput with_energy{settings, input.global, input.updates, input.round, input.whole};
     return CutToRank(with_energy, site, std::move(target), std::min(layer.out, layer.in));
   }
+
+ protected:
+  bool tail_on_client() const override { return true; }
 };
 
 }  // namespace

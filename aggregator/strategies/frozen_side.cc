@@ -63,13 +63,6 @@ Result<at::Tensor> ElementChange(const MergeInput& input, size_t site, const std
 
 }  // namespace
 
-Result<GlobalState> FrozenSideStrategy::Init(const AdapterSpec& spec,
-                                             std::span<const LinearSite> sites,
-                                             uint64_t seed) const {
-  WEFT_TRY(CheckFactors(name(), spec));
-  return InitSlots(name(), spec, sites, seed);
-}
-
 AdapterSpec FrozenSideStrategy::ForRound(const StrategySettings&, const AdapterSpec& spec, uint64_t,
                                          uint64_t round) const {
   AdapterSpec own = spec;

@@ -5,11 +5,11 @@
 //
 // Shape legend: O out, I in, G trained slots.
 
-#include "aggregator/strategies/slot_strategy.h"
+#include "aggregator/strategies/factor_strategy.h"
 
 namespace weft {
 
-class FrozenSideStrategy : public SlotStrategy {
+class FrozenSideStrategy : public FactorStrategy {
  public:
   StrategyTraits traits() const override {
     return {.needs_each_update = false,
@@ -20,8 +20,6 @@ class FrozenSideStrategy : public SlotStrategy {
             .keeps_basis = true};
   }
   std::span<const std::string_view> keys() const override { return {}; }
-  Result<GlobalState> Init(const AdapterSpec& spec, std::span<const LinearSite> sites,
-                           uint64_t seed) const override;
   AdapterSpec ForRound(const StrategySettings& settings, const AdapterSpec& spec, uint64_t seed,
                        uint64_t round) const override;
   Result<SiteMerge> MergeSite(const MergeInput& input, const RoundSurvey& survey,

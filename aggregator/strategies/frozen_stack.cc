@@ -1,10 +1,12 @@
 #include "aggregator/strategies/frozen_stack.h"
 
 #include <algorithm>
+#include <array>
 
 #include "aggregator/strategies/slots.h"
 
 namespace weft {
+
 int64_t NumericalRank(const at::Tensor& spectrum, double norm) {
   if (spectrum.size(0) == 0) return 0;
   return (spectrum > kNoise * norm).sum().item<int64_t>();
@@ -16,10 +18,6 @@ LowRank FrozenPart(const GlobalState& global, size_t site) {
   const int64_t frozen = old.Get("A").size(0) - trained;
   return {old.Get("A").narrow(0, trained, frozen).to(at::kDouble),
           old.Get("B").narrow(1, trained, frozen).to(at::kDouble)};
-}
-
-LowRank Beside(const LowRank& first, const LowRank& second) {
-  return {at::cat({first.A_RI, second.A_RI}, 0), at::cat({first.B_OR, second.B_OR}, 1)};
 }
 
 int64_t RankWithinBudget(const MergeInput& input, size_t site) {
@@ -39,7 +37,7 @@ GrownStack GrowStack(const MergeInput& input, size_t site, const LowRankSum& res
   const Recompressed own = Recompress(
       residual, [&](const at::Tensor& spectrum) { return NumericalRank(spectrum, scale); });
   const LowRank old = FrozenPart(input.global, site);
-  GrownStack grown{Beside(old, {own.V_IQ.t(), own.U_OQ * own.S_Q})};
+  GrownStack grown{SideBySide(std::array{old, LowRank{own.V_IQ.t(), own.U_OQ * own.S_Q}})};
   const int64_t most = RankWithinBudget(input, site);
   if (grown.factors.A_RI.size(0) <= most) return grown;
   LowRankSum whole(residual.out(), residual.in());

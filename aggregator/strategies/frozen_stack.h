@@ -29,7 +29,4 @@ struct GrownStack {
 [[nodiscard]] GrownStack GrowStack(const MergeInput& input, size_t site, const LowRankSum& residual,
                                    double scale);
 
-/// Slots side by side.
-[[nodiscard]] LowRank Beside(const LowRank& first, const LowRank& second);
-
 }  // namespace weft

@@ -3,9 +3,8 @@
 // the global rank by SVD. Slots mean something only because every round's broadcast is ordered by
 // singular values.
 
-#include "aggregator/strategies/factor_mean.h"
+#include "aggregator/strategies/factor_strategy.h"
 #include "aggregator/strategies/rules.h"
-#include "aggregator/strategies/slot_strategy.h"
 #include "aggregator/strategies/target.h"
 
 namespace weft {
@@ -13,17 +12,11 @@ namespace {
 
 constexpr std::string_view kKeys[] = {"global-rank", "energy", "split"};
 
-class RaFlora final : public SlotStrategy {
+class RaFlora final : public FactorStrategy {
  public:
   std::string_view name() const override { return "raflora"; }
   StrategyTraits traits() const override { return {.mixed_ranks = true}; }
   std::span<const std::string_view> keys() const override { return kKeys; }
-
-  Result<GlobalState> Init(const AdapterSpec& spec, std::span<const LinearSite> sites,
-                           uint64_t seed) const override {
-    WEFT_TRY(CheckFactors(name(), spec));
-    return InitSlots(name(), spec, sites, seed);
-  }
 
   Result<SiteMerge> MergeSite(const MergeInput& input, const RoundSurvey&,
                               size_t site) const override {

@@ -1,33 +1,13 @@
 #include "aggregator/strategies/residual.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "aggregator/strategies/frozen_stack.h"
+#include "aggregator/strategies/target.h"
 
 namespace weft {
-namespace {
-
-// As many slots as the layer is wide hold everything: the target itself, its leading directions the
-// ones that train.
-SiteMerge InSingularForm(const MergeInput& input, size_t site, int64_t trained, SiteMerge merge) {
-  const int64_t most = trained + RankWithinBudget(input, site);
-  LowRankSum whole = merge.sum;
-  whole.Add(merge.rest);
-  const Recompressed svd = Recompress(whole, [&](const at::Tensor& spectrum) {
-    const double largest = spectrum[0].item<double>();
-    return std::clamp<int64_t>(NumericalRank(spectrum, largest), trained, most);
-  });
-  merge.factors = {svd.V_IQ.t(), svd.U_OQ * svd.S_Q};
-  merge.before_truncation = LowRankSum(whole.out(), whole.in());
-  merge.before_truncation.Add(svd.BeforeCutting());
-  merge.spectrum = svd.spectrum;
-  merge.cut_energy = EnergyFrom(svd.spectrum, svd.S_Q.size(0));
-  merge.whole_energy = EnergyFrom(svd.spectrum, 0);
-  return merge;
-}
-
-}  // namespace
 
 Result<LowRankSum> FactorResidual(const MergeInput& input, size_t site, const LowRank& mean) {
   const LinearSite& layer = input.global.adapter.sites[site].site;
@@ -61,9 +41,17 @@ Result<SiteMerge> WithFrozenStack(const MergeInput& input, size_t site, const Lo
   const GrownStack frozen = GrowStack(input, site, residual, scale);
   const int64_t slots = trained.A_RI.size(0) + frozen.factors.A_RI.size(0);
   if (slots > std::min(layer.in, layer.out)) {
-    return InSingularForm(input, site, trained.A_RI.size(0), std::move(merge));
+    // As many slots as the layer is wide hold everything: the target itself, its leading directions
+    // the ones that train.
+    const int64_t least = trained.A_RI.size(0);
+    const int64_t most = least + RankWithinBudget(input, site);
+    return CutTo(input, site, {std::move(merge.sum), std::move(merge.rest)},
+                 [&](const at::Tensor& spectrum) {
+                   const double largest = spectrum[0].item<double>();
+                   return std::clamp<int64_t>(NumericalRank(spectrum, largest), least, most);
+                 });
   }
-  merge.factors = Beside(trained, frozen.factors);
+  merge.factors = SideBySide(std::array{trained, frozen.factors});
   merge.spectrum = Spectrum(merge.factors);
   merge.whole_energy = EnergyFrom(merge.spectrum, 0) + frozen.cut_energy;
   merge.cut_energy = frozen.cut_energy;

@@ -202,14 +202,6 @@ void CertifyOwnTarget(const SiteMerge& merge, const LowRankSum& ideal, const Sit
 
 bool IsZero(const SiteState& site) { return !site.Get("B").any().item<bool>(); }
 
-// What the frame's decomposition gives, as factors.
-LowRankSum AsSum(const Frame& frame, const LinearSite& layer) {
-  LowRankSum sum(layer.out, layer.in);
-  sum.Add({at::matmul(frame.v_QQ.t(), frame.Q_A_IQ.t()),
-           at::matmul(frame.Q_B_OQ, frame.u_QQ) * frame.S_Q});
-  return sum;
-}
-
 Status CertifyBySums(SiteMerge& merge, const LowRankSum& published, const UpdateSource& updates,
                      bool sum_is_ideal, const SiteState& old, SiteOutcome& outcome, size_t site) {
   WEFT_TRY_ASSIGN(const LowRankSum ideal, updates.Mean(site));
@@ -217,7 +209,10 @@ Status CertifyBySums(SiteMerge& merge, const LowRankSum& published, const Update
     CertifyOwnTarget(merge, ideal, old, outcome);
     return OkStatus();
   }
-  if (merge.frame) merge.before_truncation = AsSum(*merge.frame, old.site);
+  if (merge.frame) {
+    merge.before_truncation = LowRankSum(old.site.out, old.site.in);
+    merge.before_truncation.Add(merge.frame->Factors());
+  }
   CertifyTarget(merge, published, sum_is_ideal ? nullptr : &ideal, outcome);
   return OkStatus();
 }
@@ -390,14 +385,13 @@ Result<std::optional<ClientChoice>> Choose(const Strategy& strategy, const Merge
                                            JobControl& control) {
   const RobustSettings& robust = input.settings.robust;
   if (!ChoosesWeights(robust)) return std::optional<ClientChoice>();
-  std::vector<double> weights;
   size_t trusted = input.updates.size();
   for (size_t k = 0; k < input.updates.size(); ++k) {
-    weights.push_back(input.updates.weight(k));
     if (input.updates.plan(k).client.name == robust.trusted) trusted = k;
   }
   WEFT_TRY_ASSIGN(const at::Tensor gram, ChangeGram(strategy, input, control));
-  return std::optional<ClientChoice>(ChooseClients(robust, gram, weights, trusted));
+  return std::optional<ClientChoice>(
+      ChooseClients(robust, gram, WeightsOf(input.updates), trusted));
 }
 
 Certificate Certify(const std::vector<SiteOutcome>& outcomes, const MergeInput& input,

@@ -39,6 +39,12 @@ Result<SiteStack> UpdateSource::Stack(size_t site) const {
   return StackIn(memory, site);
 }
 
+std::vector<double> WeightsOf(const UpdateSource& updates) {
+  std::vector<double> weights;
+  for (size_t k = 0; k < updates.size(); ++k) weights.push_back(updates.weight(k));
+  return weights;
+}
+
 Result<LowRankSum> UpdateSource::Mean(size_t site) const {
   WEFT_TRY_ASSIGN(const SiteStack stack, Stack(site));
   LowRankSum mean(stack.factors.B_OR.size(0), stack.factors.A_RI.size(1));

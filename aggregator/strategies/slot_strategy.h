@@ -10,7 +10,9 @@ class SlotStrategy : public Strategy {
  public:
   AdapterSpec ForRound(const StrategySettings& settings, const AdapterSpec& spec, uint64_t seed,
                        uint64_t round) const override {
-    return SlotsForRound(settings, spec, seed, round);
+    StrategySettings own = settings;
+    own.tail_on_client |= tail_on_client();
+    return SlotsForRound(own, spec, seed, round);
   }
   Result<GlobalState> Init(const AdapterSpec& spec, std::span<const LinearSite> sites,
                            uint64_t seed) const override {
@@ -23,6 +25,10 @@ class SlotStrategy : public Strategy {
                                       const ClientPlan& client) const override {
     return SentSlots(global, site, client);
   }
+
+ protected:
+  /// Do slots that a client does not train always lie frozen beside its own?
+  [[nodiscard]] virtual bool tail_on_client() const { return false; }
 };
 
 }  // namespace weft

@@ -93,6 +93,9 @@ class UpdateSource {
   [[nodiscard]] Result<SiteStack> StackIn(StackMemory& memory, size_t site) const;
 };
 
+/// The weights of all clients.
+[[nodiscard]] std::vector<double> WeightsOf(const UpdateSource& updates);
+
 struct MergeInput {
   const StrategySettings& settings;
   const GlobalState& global;  // for MergeSite of a rule with own_coordinates: in lowered form

@@ -73,14 +73,12 @@ Result<SiteTarget> GrowthOf(const MergeInput& input, size_t site) {
   return TargetFrom(input, site, /*fresh=*/true);
 }
 
-SiteMerge CutToRank(const MergeInput& input, size_t site, SiteTarget target, int64_t cap) {
+SiteMerge CutTo(const MergeInput& input, size_t site, SiteTarget target,
+                const std::function<int64_t(const at::Tensor&)>& choose_rank) {
   const LinearSite& layer = input.global.adapter.sites[site].site;
   LowRankSum whole = target.sum;
   whole.Add(target.rest);
-  const Recompressed svd = Recompress(whole, [&](const at::Tensor& spectrum) {
-    const double energy = input.settings.energy;
-    return energy > 0 ? std::min(cap, RankOfEnergy(spectrum, energy)) : cap;
-  });
+  const Recompressed svd = Recompress(whole, choose_rank);
   SiteMerge merge;
   merge.factors = Split(svd, input.settings.split);
   merge.sum = std::move(target.sum);
@@ -97,6 +95,13 @@ SiteMerge CutToRank(const MergeInput& input, size_t site, SiteTarget target, int
   merge.cut_energy = EnergyFrom(svd.spectrum, svd.S_Q.size(0));
   merge.whole_energy = EnergyFrom(svd.spectrum, 0);
   return merge;
+}
+
+SiteMerge CutToRank(const MergeInput& input, size_t site, SiteTarget target, int64_t cap) {
+  return CutTo(input, site, std::move(target), [&](const at::Tensor& spectrum) {
+    const double energy = input.settings.energy;
+    return energy > 0 ? std::min(cap, RankOfEnergy(spectrum, energy)) : cap;
+  });
 }
 
 }  // namespace weft

@@ -2,6 +2,8 @@
 // The target of rules that follow whatever the updates ask for: the old global adapter G moved by
 // D = Σ c_k (ΔW_k − sent_k), as a robust rule would have it and a server optimiser follows it.
 
+#include <functional>
+
 #include "aggregator/strategies/strategy.h"
 
 namespace weft {
@@ -21,7 +23,13 @@ struct SiteTarget {
 /// The same for a rule that publishes the growth beside what it had: D alone, rest is empty.
 [[nodiscard]] Result<SiteTarget> GrowthOf(const MergeInput& input, size_t site);
 
-/// The target brought to singular form and cut to what the settings allow: energy, and at most
+/// The target brought to singular form and cut to the rank that `choose_rank` sees fit for its
+/// spectrum.
+[[nodiscard]] SiteMerge CutTo(
+    const MergeInput& input, size_t site, SiteTarget target,
+    const std::function<int64_t(const at::Tensor& spectrum)>& choose_rank);
+
+/// The same cut to what the settings allow: energy, and at most
 /// `cap` ranks.
 [[nodiscard]] SiteMerge CutToRank(const MergeInput& input, size_t site, SiteTarget target,
                                   int64_t cap);

@@ -2,13 +2,15 @@
 
 Each run's report, or why it failed, is kept in OUT/runs.jsonl, so what was interrupted goes on where it was.
 """
-import json
 import os
-import subprocess
 import sys
 import time
 
-BIN, OUT, SEED, ROUNDS, STEPS = (os.environ[name] for name in ("BIN", "OUT", "SEED", "ROUNDS", "STEPS"))
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from runs import Runs, arguments, report_of  # noqa: E402
+
+SEED, ROUNDS, STEPS = (os.environ[name] for name in ("SEED", "ROUNDS", "STEPS"))
+RUNS = Runs(os.environ["OUT"], os.path.join(os.environ["BIN"], "weft-sim"))
 COUNTS = [int(count) for count in os.environ["COUNTS"].split()]
 CLIENTS = 20
 BROKEN = 0.5  # share of what is learnt without attackers
@@ -50,7 +52,7 @@ def chosen(name, known):
     return names
 
 
-def arguments(model, rows, rule, attack, f):
+def cell(model, rows, rule, attack, f):
     settings = {
         "run.num-server-rounds": ROUNDS, "model.threads": 1, "adapter.rank": 8, "adapter.alpha": 16, "train.local-steps": STEPS,
         "train.lr": "1e-2", "train.batch-size": 4, "train.max-len": 128, "strategy.name": "exact-svd", "sim.clients": CLIENTS,
@@ -62,33 +64,19 @@ def arguments(model, rows, rule, attack, f):
     if f > 0:
         name, scale = ATTACKS[attack]
         settings |= {"sim.attack": name, "sim.attackers": f, "sim.attack-scale": scale}
-    return ["--model", model, "--data", rows, "--seed", SEED, "--json"] + [
-        word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-
-
-def kept_runs():
-    path = os.path.join(OUT, "runs.jsonl")
-    if not os.path.exists(path):
-        return {}
-    with open(path) as lines:
-        return {json.dumps(row["key"]): row for row in map(json.loads, lines)}
+    return arguments(model, rows, SEED, settings)
 
 
 def run(key, workers):
-    empty = os.path.join(OUT, "empty.toml")
-    open(empty, "w").close()
-    started = time.monotonic()
-    done = subprocess.run([f"{BIN}/weft-sim", empty, "--workers", workers] + key, capture_output=True, text=True)
-    row = {"key": key, "seconds": round(time.monotonic() - started, 1)}
+    seconds, done = RUNS.run(["--workers", workers] + key)
+    row = {"key": key, "seconds": seconds}
     if done.returncode == 0:
-        row["report"] = json.loads(done.stdout.strip().splitlines()[-1])
+        row["report"] = report_of(done)
     elif done.returncode == 1 and "no such se" not in done.stderr:  # not a setting or section unknown to this build, but the run's own outcome
         row["error"] = done.stderr.strip().splitlines()[-1]
     else:
-        sys.exit(f"{BIN}/weft-sim {' '.join(key)}\n{done.stderr}")
-    with open(os.path.join(OUT, "runs.jsonl"), "a") as lines:
-        lines.write(json.dumps(row) + "\n")
-    return row
+        sys.exit(f"{RUNS.program} {' '.join(key)}\n{done.stderr}")
+    return RUNS.keep(row)
 
 
 def cells(rules, attacks):
@@ -149,11 +137,10 @@ def table(rows, rules, attacks):
 def main(model, rows_file):
     rules, attacks = chosen("RULES", RULES), chosen("ATTACKS", ATTACKS)
     started, budget = time.monotonic(), float(os.environ["BUDGET_S"])
-    kept = kept_runs()
     rows, left = {}, 0
     for rule, attack, f in cells(rules, attacks):
-        key = arguments(model, rows_file, rule, attack, f)
-        row = kept.get(json.dumps(key))
+        key = cell(model, rows_file, rule, attack, f)
+        row = RUNS.find(key)
         if row is not None and "error" in row and os.environ["RETRY"] == "1":
             row = None
         if row is None:

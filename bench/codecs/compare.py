@@ -6,10 +6,12 @@ import json
 import os
 import re
 import statistics
-import subprocess
 import sys
 
-BIN, OUT = os.environ["BIN"], os.environ["OUT"]
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from runs import Runs, arguments  # noqa: E402
+
+RUNS = Runs(os.environ["OUT"], os.path.join(os.environ["BIN"], "weft-sim"))
 SEEDS = [int(seed) for seed in os.environ["SEEDS"].split()]
 ROUNDS, STEPS = os.environ["ROUNDS"], os.environ["STEPS"]
 CLIENTS = 3
@@ -32,34 +34,13 @@ def wires():
         yield f"int8, delta, down {down}", {"codec": "int8", "delta": True, "down-codec": down}
 
 
-def kept_runs():
-    path = os.path.join(OUT, "runs.jsonl")
-    if not os.path.exists(path):
-        return {}
-    with open(path) as lines:
-        return {json.dumps(row["key"]): row["report"] for row in map(json.loads, lines)}
-
-
 def run(model, rows, strategy, wire, seed):
     chosen = {
         "run.num-server-rounds": ROUNDS, "adapter.rank": 8, "adapter.alpha": 16, "train.local-steps": STEPS, "train.lr": 1e-2,
         "train.batch-size": 8, "train.max-len": 256, "strategy.name": strategy, "sim.clients": CLIENTS, "sim.eval-rows": 200,
         "cohort.fraction-evaluate": 0, "cohort.min-available-nodes": CLIENTS, "cohort.min-train-nodes": CLIENTS,
     } | {f"wire.{key}": json.dumps(value).strip('"') for key, value in wire.items()}
-    key = ["--model", model, "--data", rows, "--seed", str(seed), "--json"]
-    key += [word for name, value in chosen.items() for word in ("--set", f"{name}={value}")]
-    kept = kept_runs()
-    if json.dumps(key) in kept:
-        return kept[json.dumps(key)]
-    empty = os.path.join(OUT, "empty.toml")
-    open(empty, "w").close()
-    done = subprocess.run([f"{BIN}/weft-sim", empty] + key, capture_output=True, text=True)
-    if done.returncode != 0:
-        sys.exit(f"{' '.join(key)}\n{done.stderr}")
-    report = json.loads(done.stdout.strip().splitlines()[-1])
-    with open(os.path.join(OUT, "runs.jsonl"), "a") as lines:
-        lines.write(json.dumps({"key": key, "report": report}) + "\n")
-    return report
+    return RUNS.report(arguments(model, rows, seed, chosen))
 
 
 def each(report, way):

@@ -8,7 +8,11 @@ import statistics
 import subprocess
 import sys
 
-BIN, OUT = os.environ["BIN"], os.environ["OUT"]
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from runs import Runs, arguments  # noqa: E402
+
+BIN = os.environ["BIN"]
+RUNS = Runs(os.environ["OUT"], os.path.join(BIN, "weft-sim"))
 SEEDS = [int(seed) for seed in os.environ["SEEDS"].split()]
 ROUNDS, STEPS, STRATEGY = os.environ["ROUNDS"], os.environ["STEPS"], os.environ["STRATEGY"]
 CLIENTS = 3
@@ -59,35 +63,13 @@ def settings(task, strategy, rank, options, lr, rounds, steps):
     else:
         chosen |= {"train.batch-size": 16, "train.max-len": 64, "sim.eval-rows": 400, "adapter.target-modules": "query,value",
                    "adapter.modules-to-save": "classifier", "adapter.labels": os.environ.get("LABELS", "0,1")}
-    return [word for key, value in chosen.items() for word in ("--set", f"{key}={value}")]
-
-
-def kept_runs():
-    path = os.path.join(OUT, "runs.jsonl")
-    if not os.path.exists(path):
-        return {}
-    with open(path) as lines:
-        return {json.dumps(row["key"]): row["report"] for row in map(json.loads, lines)}
+    return chosen
 
 
 def run(task, model, rows, method, rank, options, lr, seed, rounds=ROUNDS, steps=STEPS, sitting=None):
     strategy, options = placed(method, options)
-    arguments = ["--model", model, "--data", rows, "--seed", str(seed), "--json",
-                 "--set", f"adapter.method={method}"] + settings(task, strategy, rank, options, lr, rounds, steps)
-    key = arguments + ([f"sitting {sitting}"] if sitting is not None else [])
-    kept = kept_runs()
-    if json.dumps(key) in kept:
-        return kept[json.dumps(key)]
-    empty = os.path.join(OUT, "empty.toml")
-    open(empty, "w").close()
-    command = [f"{BIN}/weft-sim", empty] + arguments
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        sys.exit(f"{' '.join(command)}\n{done.stderr}")
-    report = json.loads(done.stdout.strip().splitlines()[-1])
-    with open(os.path.join(OUT, "runs.jsonl"), "a") as lines:
-        lines.write(json.dumps({"key": key, "report": report}) + "\n")
-    return report
+    chosen = {"adapter.method": method} | settings(task, strategy, rank, options, lr, rounds, steps)
+    return RUNS.report(arguments(model, rows, seed, chosen), f"sitting {sitting}" if sitting is not None else None)
 
 
 def seconds_a_step(task, model, rows, methods):

@@ -5,10 +5,10 @@ import statistics
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
-from runs import Runs  # noqa: E402
+from runs import Runs, arguments  # noqa: E402
 
 ROUNDS, STEPS = os.environ["ROUNDS"], os.environ["STEPS"]
-RUNS = Runs(os.path.join(os.environ["BIN"], "weft-sim"), os.environ["OUT"])
+RUNS = Runs(os.environ["OUT"], os.path.join(os.environ["BIN"], "weft-sim"))
 CLIENTS = 4
 BEST = 6
 MORE_SEEDS = (1, 2, 3)
@@ -88,7 +88,7 @@ def compare(task, model, rows):
     names = [entry for entry in STRATEGIES]
 
     def run(entry, setting, rate, seed):
-        report = RUNS.report(model, rows, seed, settings(task, entry[1], setting, rate))
+        report = RUNS.report(arguments(model, rows, seed, settings(task, entry[1], setting, rate)))
         print(f"{task}: {entry[0]}, {setting}, lr {rate}, seed {seed}: {score(report):.4f}", file=sys.stderr, flush=True)
         return report
 

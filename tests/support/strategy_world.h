@@ -52,6 +52,13 @@ inline at::Tensor RandomMatrix(int64_t rows, int64_t columns, std::string_view l
   return matrix;
 }
 
+/// A wide layer and a tall one.
+inline const std::vector<LinearSite>& TwoLayers() {
+  static const auto* layers = new std::vector<LinearSite>{{MemoryUpdates::Path(0), 20, 12},
+                                                          {MemoryUpdates::Path(1), 9, 30}};
+  return *layers;
+}
+
 /// Every rule that merges products site by site; those that merge whole adapters of a method know
 /// nothing of LoRA's (own_coordinates_test.cc).
 inline std::vector<const Strategy*> ProductStrategies() {

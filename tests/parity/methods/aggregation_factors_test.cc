@@ -128,30 +128,26 @@ TEST(AggregationParity, FedExKeepsTheResidualOfOneRank) {
   ExpectResidual(expected, world, SentState(world, "fedex"));
 }
 
-TEST(AggregationParity, FfaAveragesBOnTheFrozenA) {
+// One factor stays as it was sent, the other is averaged: its mean, and the product.
+void ExpectMeanOfSide(const std::string& strategy, const std::string& frozen, uint64_t round,
+                      const std::string& names, const std::string& trained) {
   GoldenSet expected(kHomExpected);
   AggregationWorld world(kHomInputs);
-  const GlobalState global = SentState(world, "ffa");
-  const MemoryUpdates updates = WithFrozen(world, "A");
+  const GlobalState global = SentState(world, strategy);
+  const MemoryUpdates updates = WithFrozen(world, frozen);
   for (size_t l = 0; l < world.layers(); ++l) {
-    const LowRank factors = MergeLayer({.name = "ffa"}, global, updates, l).factors;
-    ExpectNear(expected, OfLayer("ffa.", l, "B"), factors.B_OR / world.Scaling());
-    ExpectNear(expected, OfLayer("ffa.", l, "dW"), Product(factors));
+    const LowRank factors = MergeLayer({.name = strategy}, global, updates, l, round).factors;
+    ExpectNear(expected, OfLayer(names, l, trained),
+               trained == "A" ? factors.A_RI : factors.B_OR / world.Scaling());
+    ExpectNear(expected, OfLayer(names, l, "dW"), Product(factors));
   }
-  expected.ExpectAllUsed("ffa.");
+  expected.ExpectAllUsed(strategy + ".");
 }
 
+TEST(AggregationParity, FfaAveragesBOnTheFrozenA) { ExpectMeanOfSide("ffa", "A", 1, "ffa.", "B"); }
+
 TEST(AggregationParity, RoLoraAveragesAInEvenRounds) {
-  GoldenSet expected(kHomExpected);
-  AggregationWorld world(kHomInputs);
-  const GlobalState global = SentState(world, "rolora");
-  const MemoryUpdates updates = WithFrozen(world, "B");
-  for (size_t l = 0; l < world.layers(); ++l) {
-    const LowRank factors = MergeLayer({.name = "rolora"}, global, updates, l, 2).factors;
-    ExpectNear(expected, OfLayer("rolora.Around.", l, "A"), factors.A_RI);
-    ExpectNear(expected, OfLayer("rolora.Around.", l, "dW"), Product(factors));
-  }
-  expected.ExpectAllUsed("rolora.");
+  ExpectMeanOfSide("rolora", "B", 2, "rolora.Around.", "A");
 }
 
 TEST(AggregationParity, FedSvdGivesBothFactorsAnew) {

@@ -19,9 +19,7 @@ using testing::Product;
 using testing::RandomMatrix;
 using testing::Relative;
 using testing::TrainedClient;
-
-const std::vector<LinearSite> kSites = {{MemoryUpdates::Path(0), 20, 12},
-                                        {MemoryUpdates::Path(1), 9, 30}};
+using testing::TwoLayers;
 
 at::Tensor GramOf(const at::Tensor& updates_KN) { return at::matmul(updates_KN, updates_KN.t()); }
 
@@ -38,7 +36,7 @@ std::vector<double> Uniform(int64_t count) {
 }
 
 GlobalState Start(const Strategy& strategy) {
-  Result<GlobalState> global = strategy.Init(LoraSpec(4, 8), kSites, 3);
+  Result<GlobalState> global = strategy.Init(LoraSpec(4, 8), TwoLayers(), 3);
   WEFT_CHECK(global.ok(), global.status());
   return std::move(global).value();
 }
@@ -70,7 +68,7 @@ TEST(ChangeGramTest, ItIsThatOfTheDenseChangesForEveryRuleThatFollowsThem) {
     std::vector<at::Tensor> changes;
     for (size_t k = 0; k < updates.size(); ++k) {
       std::vector<at::Tensor> parts;
-      for (size_t i = 0; i < kSites.size(); ++i) {
+      for (size_t i = 0; i < TwoLayers().size(); ++i) {
         at::Tensor change = Product(*updates.Factors(k, i));
         const std::optional<LowRank> sent = *strategy->Sent(global, i, updates.plan(k));
         if (sent) change = change - Product(*sent);
@@ -161,12 +159,12 @@ TEST(RobustMergeTest, RulesThatLookAtElementsMoveByTheElementsOfTheChanges) {
     for (const std::string rule : {"median", "trimmed-mean", "bulyan"}) {
       StrategySettings settings{.name = name, .robust = {.rule = rule}};
       if (rule == "bulyan") settings.robust.byzantine = 0;
-      GlobalState global = *strategy.Init(LoraSpec(12, 24), kSites, 3);
+      GlobalState global = *strategy.Init(LoraSpec(12, 24), TwoLayers(), 3);
       const MemoryUpdates updates(Clients(strategy, settings, global, 5));
       JobControl control;
       const Result<MergedRound> merged = MergeRound(strategy, {settings, global, updates}, control);
       ASSERT_TRUE(merged.ok()) << merged.status();
-      for (size_t i = 0; i < kSites.size(); ++i) {
+      for (size_t i = 0; i < TwoLayers().size(); ++i) {
         std::vector<at::Tensor> products;
         for (size_t k = 0; k < 5; ++k) products.push_back(Product(*updates.Factors(k, i)));
         const at::Tensor wanted = CombineElements(settings.robust, at::stack(products));
@@ -196,7 +194,7 @@ TEST(RobustMergeTest, KrumKeepsOneClientsChangeAndTheCertificateSaysWhose) {
     if (coefficients[k].second == 1) chosen = k;
   }
   EXPECT_EQ(merged->certificate.client_remarks.size(), 4);
-  for (size_t i = 0; i < kSites.size(); ++i) {
+  for (size_t i = 0; i < TwoLayers().size(); ++i) {
     EXPECT_LE(Relative(Product(merged->global.adapter, i), Product(*updates.Factors(chosen, i))),
               1e-6);
   }

@@ -17,9 +17,7 @@ using testing::Product;
 using testing::RandomMatrix;
 using testing::Relative;
 using testing::TrainedClient;
-
-const std::vector<LinearSite> kSites = {{MemoryUpdates::Path(0), 20, 12},
-                                        {MemoryUpdates::Path(1), 9, 30}};
+using testing::TwoLayers;
 
 LowRankSum Random(uint64_t seed) {
   LowRankSum sum(12, 20);
@@ -84,7 +82,7 @@ TEST(ServerOptimizerTest, WhatItRemembersIsInTheStateAndEveryRoundGoesOnFromIt) 
     for (const std::string name : {"momentum", "adam", "yogi", "adagrad"}) {
       StrategySettings settings{.name = strategy_name, .optimizer = {.name = name, .lr = 0.3}};
       ASSERT_TRUE(CheckStrategySettings(settings, {}).ok());
-      GlobalState straight = *strategy.Init(LoraSpec(4, 8), kSites, 3);
+      GlobalState straight = *strategy.Init(LoraSpec(4, 8), TwoLayers(), 3);
       Blob saved = EncodeState(straight)->bytes;
       for (uint64_t round = 1; round <= 4; ++round) {
         std::vector<MemoryClient> clients;
@@ -118,7 +116,7 @@ TEST(ServerOptimizerTest, ARoundInWhichNobodyCountsTakesNoStepAndForgetsNothing)
   for (const std::string name : {"exact-svd", "flora", "ffa"}) {
     const Strategy& strategy = **FindStrategy(name);
     StrategySettings settings{.name = name, .optimizer = {.name = "momentum"}};
-    GlobalState global = *strategy.Init(LoraSpec(4, 8), kSites, 3);
+    GlobalState global = *strategy.Init(LoraSpec(4, 8), TwoLayers(), 3);
     JobControl control;
     const auto round = [&] {
       const ClientPlan plan = PlanFor(strategy, settings, "a", 4, 8, 1);
@@ -136,7 +134,7 @@ TEST(ServerOptimizerTest, ARoundInWhichNobodyCountsTakesNoStepAndForgetsNothing)
     for (size_t i = 0; i < global.memory.size(); ++i) {
       EXPECT_TRUE(at::equal(after.memory[i].value, global.memory[i].value)) << name;
     }
-    for (size_t i = 0; i < kSites.size(); ++i) {
+    for (size_t i = 0; i < TwoLayers().size(); ++i) {
       EXPECT_LE(Relative(Product(after.adapter, i), Product(global.adapter, i)), 1e-6) << name;
     }
   }

@@ -95,15 +95,12 @@ def loss(row):
 
 def shown(row, clean, start):
     if row is None:
-        return "–"
+        return "?"
     got = loss(row)
     if got is None:
         return "fails"
-    refused = len(row["report"]["attack"]["refused"])
-    text = f"{got:.3f}" if got < 100 else f"{got:.1e}"
-    if broken(got, clean, start):
-        text = f"**{text}**"
-    return text + (f" ({refused} refused)" if refused else "")
+    text = f"{got:.2f}" if got < 1000 else f"{got:.0e}"
+    return f"**{text}**" if broken(got, clean, start) else text
 
 
 def broken(got, clean, start):
@@ -111,27 +108,21 @@ def broken(got, clean, start):
 
 
 def table(rows, rules, attacks):
-    print(f"\n{CLIENTS} clients, {ROUNDS} rounds of {STEPS} steps, exact-svd, seed {SEED}: held-out loss by number of attackers; bold: more than "
-          f"half of what is learnt without attackers is lost\n")
     counts = sorted(COUNTS)
-    print("| rule | attack | clean | " + " | ".join(f"f = {f}" for f in counts) + " | breaks at |")
-    print("|---" * (len(counts) + 4) + "|")
+    print(f"{CLIENTS} clients, {ROUNDS} rounds of {STEPS} steps, exact-svd, seed {SEED}: held-out loss with f = {', '.join(map(str, counts))} attackers; "
+          f"bold: more than half of what is learnt without attackers is lost.\n")
+    print("| rule | no attack | " + " | ".join(attacks) + " |")
+    print("|---" * (len(attacks) + 2) + "|")
     for rule in rules:
         clean_row = rows.get((rule, "none", 0))
         clean = loss(clean_row)
         if clean is None:
             if clean_row is not None:
-                print(f"| {rule} | none | fails |" + " – |" * len(counts) + " 0 |")
+                print(f"| {rule} | fails |" + " |" * len(attacks))
             continue
         start = clean_row["report"]["eval_loss"][0]
-        for attack in attacks:
-            row = {f: rows.get((rule, attack, f)) for f in counts}
-            if not any(row.values()):
-                continue
-            bad = [f for f in counts if row[f] and (loss(row[f]) is None or broken(loss(row[f]), clean, start))]
-            untried = [f for f in counts if not row[f]]
-            verdict = ("at most " if untried and untried[0] < bad[0] else "") + str(bad[0]) if bad else "–" if untried else "no f tried"
-            print(f"| {rule} | {attack} | {clean:.3f} | " + " | ".join(shown(row[f], clean, start) for f in counts) + f" | {verdict} |")
+        cells = [" ".join(shown(rows.get((rule, attack, f)), clean, start) for f in counts) for attack in attacks]
+        print(f"| {rule} | {clean:.2f} | " + " | ".join(cells) + " |")
 
 
 def main(model, rows_file):

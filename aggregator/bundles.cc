@@ -11,21 +11,20 @@
 
 namespace weft {
 
-std::string Bundles::KeyOf(const ClientPlan& client, bool whole) const {
-  return whole ? "whole" : CutKey(office_.options.settings.strategy, client);
-}
-
 void Bundles::Cut(const Blob& state, const std::vector<ClientPlan>& clients, bool whole,
-                  std::function<void(Status)> done) {
+                  std::function<void(Status)> done, const std::map<RoundId, Blob>& older) {
   WEFT_CHECK(!clients.empty() && open_ == 0);
   done_ = std::move(done);
   for (const ClientPlan& client : clients) {
-    Piece& piece = pieces_[KeyOf(client, whole)];
+    Piece& piece = pieces_[whole ? "whole" : CutKey(client)];
     if (piece.receiver.client.name.empty()) piece.receiver = client;
     by_client_[client.client] = piece.bundle;
   }
   open_ = pieces_.size();
-  for (const auto& [key, piece] : pieces_) CutPiece(state, piece, whole);
+  for (const auto& [key, piece] : pieces_) {
+    const RoundId asked = piece.receiver.asked;
+    CutPiece(asked.number > 0 ? older.at(StartOf(asked)) : state, piece, whole);
+  }
 }
 
 void Bundles::CutPiece(const Blob& state, const Piece& piece, bool whole) {

@@ -26,9 +26,10 @@ class Bundles {
       : office_(office), codec_(std::move(codec)), compress_(compress) {}
 
   /// Cuts a bundle for each client; `done` is called once, in the loop, with all of them or with
-  /// the first failure. `whole`: the global adapter uncut, for evaluation.
+  /// the first failure. `whole`: the global adapter uncut, for evaluation. `older`: states of the
+  /// versions that clients of earlier rounds start from.
   void Cut(const Blob& state, const std::vector<ClientPlan>& clients, bool whole,
-           std::function<void(Status)> done);
+           std::function<void(Status)> done, const std::map<RoundId, Blob>& older = {});
 
   /// The bundle of a client that was cut for.
   [[nodiscard]] const Bundle& For(const ClientId& client) const;
@@ -44,7 +45,6 @@ class Bundles {
   void CutPiece(const Blob& state, const Piece& piece, bool whole);
   void Digest(const Piece& piece, Blob bytes);
   void Settle(Status status);
-  [[nodiscard]] std::string KeyOf(const ClientPlan& client, bool whole) const;
 
   Office& office_;
   std::string codec_;

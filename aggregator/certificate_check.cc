@@ -9,6 +9,7 @@
 
 #include "aggregator/jobs.h"
 #include "aggregator/merge_work.h"
+#include "aggregator/office.h"
 #include "aggregator/strategies/state_block.h"
 #include "common/base/str.h"
 #include "common/config/load.h"
@@ -114,7 +115,11 @@ class Recheck {
     const auto asked = std::find_if(plan.cohort.begin(), plan.cohort.end(),
                                     [&](const ClientPlan& own) { return own.client == client; });
     JobControl control;
-    WEFT_TRY_ASSIGN(CutJob::Output cut, RunCut(MakeCutJob(settings_, state_, *asked), control));
+    Blob state = state_;
+    if (asked->asked.number > 0) {
+      WEFT_TRY_ASSIGN(state, blobs_.ReadBlob(StateBlobName(StartOf(asked->asked))));
+    }
+    WEFT_TRY_ASSIGN(CutJob::Output cut, RunCut(MakeCutJob(settings_, state, *asked), control));
     for (const RoundOpened::Bundle& bundle : round_.opened.bundles) {
       if (bundle.client != client) continue;
       differences_.Compare(Str("bundle.", client), bundle.sha256, Sha256Hex(cut.bundle.span()));

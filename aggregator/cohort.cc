@@ -4,9 +4,11 @@
 #include <charconv>
 #include <cmath>
 
+#include "aggregator/strategies/slots.h"
 #include "aggregator/strategies/strategy.h"
 #include "common/adapters/adapter.h"
 #include "common/base/random.h"
+#include "common/base/str.h"
 #include "common/plan/json.h"
 
 namespace weft {
@@ -26,7 +28,13 @@ std::vector<ClientId> Draw(RandomStream stream, std::span<const ClientId> from, 
   return drawn;
 }
 
-// Clients may owe what they left out only where the next round's factors mean the same as this one's.
+// With local_epochs a client counts its own steps per round; the trainer derives this itself.
+int64_t StepsBefore(const LocalTraining& training, RoundId round) {
+  return training.local_steps * (int64_t{round.number} - 1);
+}
+
+// Clients may owe what they left out only where the next round's factors mean the same as this
+// one's.
 bool KeepsBasis(const StrategySettings& settings) {
   const Result<const Strategy*> strategy = FindStrategy(settings.name);
   return strategy.ok() && (*strategy)->traits().keeps_basis;
@@ -139,20 +147,27 @@ RoundPlan PlanRound(const Settings& settings, const RunId& run, RoundId round,
   plan.compress = settings.wire.compress;
   plan.down_codec = settings.wire.down_codec;
   plan.training = settings.train;
-  // With local_epochs a client counts its own steps per round; the trainer derives this itself.
-  plan.training.steps_done = settings.train.local_steps * (int64_t{round.number} - 1);
+  plan.training.steps_done = StepsBefore(plan.training, round);
   plan.deadline_s = settings.cohort.deadline_s;
+  plan.max_staleness = static_cast<uint32_t>(settings.cohort.max_staleness);
+  plan.staleness_exponent = settings.cohort.staleness_exponent;
   return plan;
 }
 
-std::string CutKey(const StrategySettings& strategy, const ClientPlan& client) {
-  // Slots other than the top ones are drawn per client.
-  return ToJson(client.adapter) + (strategy.slots != "top" ? client.client.name : "");
+std::string CutKey(const ClientPlan& client) {
+  return Str(client.asked, " ", ToJson(client.adapter),
+             HasDrawnSlots(client.adapter) ? client.client.name : "");
 }
 
 RoundPlan PlanFor(const RoundPlan& plan, const ClientPlan& client) {
   RoundPlan own = plan;
   own.cohort = {client};
+  if (client.asked.number > 0) {
+    own.round = client.asked;
+    own.version = StartOf(own.round);
+    own.training.steps_done = StepsBefore(plan.training, own.round);
+    own.cohort.front().asked = {};
+  }
   own.evaluators.clear();
   return own;
 }

@@ -41,7 +41,8 @@ namespace weft {
 [[nodiscard]] std::vector<std::string> MethodsOfRun(const Settings& settings);
 
 /// The rank of the global adapter as far as settings alone decide it: strategy.global_rank, or the
-/// largest rank of the [[client]] tables or of the simulator's clients; 0 where it takes the members' offers.
+/// largest rank of the [[client]] tables or of the simulator's clients; 0 where it takes the
+/// members' offers.
 [[nodiscard]] int64_t GlobalRankFromSettings(const Settings& settings);
 
 /// `adapter` at another rank, its scaling alpha/r unchanged (alpha itself with rsLoRA), entries of
@@ -55,9 +56,10 @@ namespace weft {
                                   const std::string& base_hash);
 
 /// Clients of equal keys are sent the same adapter.
-[[nodiscard]] std::string CutKey(const StrategySettings& strategy, const ClientPlan& client);
+[[nodiscard]] std::string CutKey(const ClientPlan& client);
 
-/// The plan as one client is sent it: its own entry, nobody else's name.
+/// The plan as one client is sent it: its own entry, nobody else's name; where an earlier round
+/// asked it, as that round's plan was.
 [[nodiscard]] RoundPlan PlanFor(const RoundPlan& plan, const ClientPlan& client);
 
 }  // namespace weft

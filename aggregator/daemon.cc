@@ -57,6 +57,18 @@ Result<std::unique_ptr<ZmqServer>> Listen(EventLoop& loop, const ServerSettings&
   return ZmqServer::Bind(loop, std::move(options));
 }
 
+// A run is worth waiting for whoever makes room.
+constexpr std::chrono::hours kFullDiskPatience{24};
+
+void TellOfDisk(log::Logger& logger, const Status& why) {
+  if (why.ok()) {
+    logger.Info("there is space again: the run goes on");
+  } else {
+    logger.Error("the run is paused: its folder takes no more, and it goes on when there is space",
+                 {{"why", why}, {"at_most_h", static_cast<int64_t>(kFullDiskPatience.count())}});
+  }
+}
+
 }  // namespace
 
 std::string RunFolder(const Settings& settings) {
@@ -93,9 +105,11 @@ Status RunAggregatorDaemon(AggregatorDaemon daemon) {
 
   EventLoop loop;
   AggregatorNode* running = nullptr;
+  FileStore* waiting = nullptr;
   bool stop_early = false;
   SignalWatcher signals(loop, [&](int number) {
     stop_early = true;
+    if (waiting != nullptr) waiting->StopWaiting();
     if (running != nullptr) running->Stop(Cancelled(Str("signal ", number)));
   });
   WEFT_TRY_ASSIGN(AggregatorOptions options, MakeAggregatorOptions(settings, folder));
@@ -109,7 +123,10 @@ Status RunAggregatorDaemon(AggregatorDaemon daemon) {
       const std::unique_ptr<FileStore> store,
       FileStore::Open({.folder = folder,
                        .post = [&loop](std::function<void()> done) { loop.Post(std::move(done)); },
-                       .wall_us = [&loop] { return loop.WallMicros(); }}));
+                       .wall_us = [&loop] { return loop.WallMicros(); },
+                       .full_disk_patience = kFullDiskPatience,
+                       .on_waiting = [&logger](const Status& why) { TellOfDisk(logger, why); }}));
+  waiting = store.get();
   WorkTable table;
   RegisterMergeWork(
       table, settings.model.path.empty() ? NoBaseWeights() : BaseWeights(settings.model.path));

@@ -5,6 +5,7 @@
 
 #include "aggregator/admission.h"
 #include "aggregator/jobs.h"
+#include "common/base/failpoint.h"
 #include "common/base/str.h"
 
 namespace weft {
@@ -129,7 +130,7 @@ Status EvaluationRunner::OnReport(const ClientId& from, const EvalReport& report
   awaited_.erase(it);
   if (status.ok()) {
     at_.reports[from] = report;
-    office_.Record({EvalReported{.report = report}});
+    office_.Record({EvalReported{.report = report}}, [] { Pass(Failpoint::kEvaluationRecorded); });
     office_.env.log.Info("evaluated",
                          {{"version", at_.version}, {"client", from}, {"loss", report.loss}});
   }

@@ -124,9 +124,11 @@ struct AdmitJob {
   UpdateHeader header;
   std::vector<LinearSite> sites;  // matched sites of the global adapter
   std::string blob;
-  Blob bundle;            // what the client was sent
-  bool measured = false;  // the payload is the statistics of the bundle's adapter, no update
-  double norm_max = 0;    // of ‖ΔW − the adapter it was sent‖_F; 0: no bound
+  Blob bundle;                // what the client was sent
+  bool measured = false;      // the payload is the statistics of the bundle's adapter, no update
+  double norm_max = 0;        // of ‖ΔW − the adapter it was sent‖_F; 0: no bound
+  double norm_ratio_max = 0;  // of the same to norm_median; 0: no bound
+  double norm_median = 0;     // of the newest version's updates; 0: there were none
   const BlobSource* store = nullptr;
   bool delta = false;  // the plan's: what changed in the bundle's adapter, if it has one
 };

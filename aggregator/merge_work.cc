@@ -4,10 +4,13 @@
 #include <chrono>
 #include <cmath>
 #include <filesystem>
+#include <map>
+#include <memory>
 
 #include <ATen/Version.h>
 #include <torch/version.h>
 
+#include "aggregator/office.h"
 #include "aggregator/posterior_work.h"
 #include "aggregator/sent_adapter.h"
 #include "aggregator/spooled_updates.h"
@@ -42,7 +45,40 @@ Result<GlobalState> ReadState(const BlobSource* store, const std::string& blob,
   return DecodeState(bytes, strategy);
 }
 
-Result<std::vector<ReceivedUpdate>> ReadSpool(const MergeJob& job, SentAdapters& sent) {
+// What was published when clients were asked, each version read once.
+class Versions {
+ public:
+  Versions(const MergeJob& job, const GlobalState& newest) : job_(job), newest_(newest) {}
+
+  /// Null for the newest one.
+  Result<std::shared_ptr<const GlobalState>> Older(const ClientPlan& client) {
+    if (client.asked.number == 0) return std::shared_ptr<const GlobalState>();
+    const RoundId version = StartOf(client.asked);
+    const auto [entry, is_new] = older_.try_emplace(version);
+    if (is_new) {
+      WEFT_TRY_ASSIGN(GlobalState state,
+                      ReadState(job_.store, StateBlobName(version), job_.strategy.name));
+      entry->second = std::make_shared<const GlobalState>(std::move(state));
+    }
+    return entry->second;
+  }
+  [[nodiscard]] const GlobalState& newest() const { return newest_; }
+
+ private:
+  const MergeJob& job_;
+  const GlobalState& newest_;
+  std::map<RoundId, std::shared_ptr<const GlobalState>> older_;
+};
+
+// (1 + τ)^−a of an update that is τ rounds late.
+double Discount(const RoundPlan& plan, const ClientPlan& client) {
+  if (client.asked.number == 0) return 1;
+  const uint32_t late = plan.round.number - AskedIn(plan, client).number;
+  return std::pow(1.0 + late, -plan.staleness_exponent);
+}
+
+Result<std::vector<ReceivedUpdate>> ReadSpool(const MergeJob& job, SentAdapters& sent,
+                                              Versions& versions) {
   std::vector<ReceivedUpdate> updates;
   updates.reserve(job.updates.size());
   for (const SpooledUpdate& spooled : job.updates) {
@@ -58,8 +94,13 @@ Result<std::vector<ReceivedUpdate>> ReadSpool(const MergeJob& job, SentAdapters&
                        [store = job.store, blob = spooled.blob](uint64_t offset, uint64_t length) {
                          return store->ReadPart(blob, offset, length);
                        }});
+    ReceivedUpdate& update = updates.back();
+    update.discount = Discount(job.plan, *plan);
+    WEFT_TRY_ASSIGN(update.older_global, versions.Older(*plan));
     if (!job.plan.delta) continue;
-    WEFT_TRY_ASSIGN(updates.back().sent, sent.For(*plan));
+    WEFT_TRY_ASSIGN(
+        update.sent,
+        sent.For(update.older_global ? *update.older_global : versions.newest(), *plan));
   }
   return updates;
 }
@@ -184,14 +225,16 @@ Result<MergeJob::Output> RunMerge(const MergeJob& job, JobControl& control) {
     WEFT_TRY_ASSIGN(const GlobalState global,
                     ReadState(job.store, job.state_blob, job.strategy.name));
     WEFT_TRY_ASSIGN(const Codec* down, FindCodec(job.plan.down_codec));
-    SentAdapters sent(*strategy, job.strategy, global);
-    WEFT_TRY_ASSIGN(std::vector<ReceivedUpdate> received, ReadSpool(job, sent));
+    SentAdapters sent(*strategy);
+    Versions versions(job, global);
+    WEFT_TRY_ASSIGN(std::vector<ReceivedUpdate> received, ReadSpool(job, sent, versions));
     WEFT_TRY_ASSIGN(
         const std::unique_ptr<SpooledUpdates> updates,
         SpooledUpdates::Open(std::move(received), SitesOf(global.adapter), job.weighting,
                              job.max_examples, DenseLayoutOf(global.adapter)));
-    WEFT_TRY_ASSIGN(MergedRound merged,
-                    MergeRound(*strategy, {job.strategy, global, *updates, job.plan.round.number}, control));
+    WEFT_TRY_ASSIGN(
+        MergedRound merged,
+        MergeRound(*strategy, {job.strategy, global, *updates, job.plan.round.number}, control));
     MergeJob::Output output;
     WEFT_TRY_ASSIGN(EncodedState state, EncodeState(merged.global));
     output.state = std::move(state.bytes);
@@ -260,6 +303,14 @@ Result<AdmitJob::Output> RunAdmit(const AdmitJob& job, JobControl&) {
     if (job.norm_max > 0 && output.update_norm > job.norm_max) {
       return refused(InvalidArgument(Str(whose, ": its update has norm ", output.update_norm,
                                          ", cohort.update-norm-max is ", job.norm_max)));
+    }
+    const double ratio = job.norm_median > 0 ? output.update_norm / job.norm_median : 0;
+    if (job.norm_ratio_max > 0 && ratio > job.norm_ratio_max) {
+      return refused(
+          InvalidArgument(Str(whose, ": its update has norm ", output.update_norm, ", ", ratio,
+                              " times the median of the updates in the newest version; "
+                              "cohort.update-norm-ratio-max is ",
+                              job.norm_ratio_max)));
     }
     return output;
   });

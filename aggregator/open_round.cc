@@ -63,9 +63,15 @@ size_t OpenRound::CountOf(Standing standing) const {
   }));
 }
 
+size_t OpenRound::Wanted(const CohortSettings& cohort) const {
+  const auto buffer = static_cast<size_t>(std::max<int64_t>(cohort.buffer, 0));
+  return buffer == 0 ? seats_.size() : std::min(buffer, seats_.size());
+}
+
 size_t OpenRound::QuorumSize(const CohortSettings& cohort) const {
-  const double share = std::ceil(cohort.quorum * static_cast<double>(seats_.size()) - 1e-9);
-  return std::clamp<size_t>(static_cast<size_t>(std::max(share, 0.0)), 1, seats_.size());
+  const size_t wanted = Wanted(cohort);
+  const double share = std::ceil(cohort.quorum * static_cast<double>(wanted) - 1e-9);
+  return std::clamp<size_t>(static_cast<size_t>(std::max(share, 0.0)), 1, wanted);
 }
 
 std::vector<ClientId> OpenRound::Awaited() const {
@@ -103,7 +109,8 @@ OpenRound::Decision OpenRound::Judge(const CohortSettings& cohort, Nanos now) co
   }
   const bool grace_over =
       cohort.grace_s > 0 && now - accepted_at_[quorum - 1] >= Seconds(cohort.grace_s);
-  return nobody_awaited || overdue || grace_over ? Decision::kClose : Decision::kWait;
+  const bool full = accepted >= Wanted(cohort);
+  return nobody_awaited || overdue || grace_over || full ? Decision::kClose : Decision::kWait;
 }
 
 std::string OpenRound::Describe() const {

@@ -49,6 +49,9 @@ class OpenRound {
   void Back(const ClientId& client);
 
   [[nodiscard]] size_t CountOf(Standing standing) const;
+  /// Updates that close it at once: all of the cohort's, or as many as the buffer holds.
+  [[nodiscard]] size_t Wanted(const CohortSettings& cohort) const;
+  /// Updates without which it is missed.
   [[nodiscard]] size_t QuorumSize(const CohortSettings& cohort) const;
   /// Those who may still deliver.
   [[nodiscard]] std::vector<ClientId> Awaited() const;

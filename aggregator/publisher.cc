@@ -5,6 +5,7 @@
 
 #include "aggregator/jobs.h"
 #include "aggregator/node_jobs.h"
+#include "common/base/failpoint.h"
 #include "common/base/str.h"
 
 namespace weft {
@@ -13,6 +14,7 @@ namespace {
 // An adapter of some ranks that lives in one direction: the others are carried for nothing.
 constexpr double kCollapsed = 0.95;
 constexpr size_t kRanksToCollapse = 4;
+constexpr Nanos kExportAgainAfter = std::chrono::seconds(10);
 
 void TellOfMerge(Office& office, const Certificate& certificate) {
   for (const std::string& note : certificate.notes) {
@@ -66,6 +68,7 @@ void Publisher::Publish(NewVersion version, std::vector<RunEvent> before,
         if (!status.ok()) {
           return office_.GiveUp(status.Within(Str("[publish] version ", work->next.version)));
         }
+        Pass(Failpoint::kStateWritten);
         OnStored(work);
       });
 }
@@ -83,12 +86,26 @@ void Publisher::Export(const std::shared_ptr<Work>& work) {
   Submit<ExportJob>(office_.env.executor, std::move(job), Nanos{0}, std::make_shared<JobControl>(),
                     [this, work](Result<ExportJob::Output> exported) {
                       if (office_.over()) return;
+                      if (exported.status().code() == Code::kResourceExhausted) {
+                        return ExportLater(work, exported.status());
+                      }
                       if (!exported.ok()) {
                         return office_.GiveUp(
                             exported.status().Within(Str("[export] version ", work->next.version)));
                       }
+                      Pass(Failpoint::kAdapterExported);
                       ListExported(work);
                     });
+}
+
+// A full disk, which the store waits for likewise.
+void Publisher::ExportLater(const std::shared_ptr<Work>& work, const Status& why) {
+  office_.env.log.Error("the adapter cannot be written; tried again until it can",
+                        {{"version", work->next.version}, {"why", why}});
+  office_.env.clock.At(office_.env.clock.Now() + kExportAgainAfter,
+                       [this, work, alive = std::weak_ptr<bool>(alive_)] {
+                         if (!alive.expired() && !office_.over()) Export(work);
+                       });
 }
 
 void Publisher::ListExported(const std::shared_ptr<Work>& work) {
@@ -107,6 +124,7 @@ void Publisher::Record(const std::shared_ptr<Work>& work) {
   std::vector<RunEvent> events = std::move(work->before);
   events.emplace_back(work->event);
   office_.Record(std::move(events), [this, work] {
+    Pass(Failpoint::kVersionRecorded);
     if (office_.over()) return;
     office_.version = work->event.version;
     office_.state_blob = work->event.state.name;

@@ -33,10 +33,12 @@ class Publisher {
   struct Work;
   void OnStored(const std::shared_ptr<Work>& work);
   void Export(const std::shared_ptr<Work>& work);
+  void ExportLater(const std::shared_ptr<Work>& work, const Status& why);
   void ListExported(const std::shared_ptr<Work>& work);
   void Record(const std::shared_ptr<Work>& work);
 
   Office& office_;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
 }  // namespace weft

@@ -43,14 +43,27 @@ class Fold {
     WEFT_TRY(CheckRound(event.plan.round, "is opened"));
     at_.open = event;
     at_.attempts = event.attempt;
+    at_.working.clear();
+    for (const ClientPlan& client : event.plan.cohort) {
+      if (!at_.accepted.contains(client.client)) Work(event.plan, client);
+    }
     return OkStatus();
   }
   Status operator()(const UpdateAccepted& event) {
-    WEFT_TRY(CheckRound(event.header.round, "takes an update"));
+    WEFT_TRY(CheckRound(event.CountsIn(), "takes an update"));
     if (!at_.accepted.emplace(event.header.client, event).second) {
       return DataLoss(
-          Str("client ", event.header.client, " is accepted twice in round ", event.header.round));
+          Str("client ", event.header.client, " is accepted twice in round ", event.CountsIn()));
     }
+    at_.working.erase(event.header.client);
+    return OkStatus();
+  }
+  Status operator()(const UpdateRefused& event) {
+    at_.working.erase(event.client);
+    return OkStatus();
+  }
+  Status operator()(const ClientDropped& event) {
+    at_.working.erase(event.client);
     return OkStatus();
   }
   Status operator()(const UpdateLost& event) {
@@ -58,6 +71,10 @@ class Fold {
     if (at_.accepted.erase(event.client) == 0) {
       return DataLoss(Str("client ", event.client, " loses an update of round ", event.round,
                           " that was not accepted"));
+    }
+    if (!at_.open) return OkStatus();
+    for (const ClientPlan& client : at_.open->plan.cohort) {
+      if (client.client == event.client) Work(at_.open->plan, client);
     }
     return OkStatus();
   }
@@ -74,7 +91,11 @@ class Fold {
     // What a kept round was merged from goes with its updates, whatever later settings say.
     if (event.updates_kept && at_.published) at_.states.erase(at_.published->version);
     at_.published = event;
-    for (const auto& [client, update] : at_.accepted) at_.merged[client] = event.version;
+    at_.norms.clear();
+    for (const auto& [client, update] : at_.accepted) {
+      at_.merged[client] = update.header.round;
+      at_.norms.push_back(update.update_norm);
+    }
     at_.states[event.version] = event.state.name;
     at_.open.reset();
     at_.attempts = at_.misses = 0;
@@ -111,6 +132,10 @@ class Fold {
   }
 
  private:
+  void Work(const RoundPlan& plan, const ClientPlan& client) {
+    ClientPlan& working = at_.working[client.client] = client;
+    working.asked = AskedIn(plan, client);
+  }
   [[nodiscard]] bool Newest(RoundId version) const {
     return at_.published && at_.published->version == version;
   }

@@ -18,7 +18,9 @@ struct RunPosition {
   uint32_t attempts = 0;                            // of the round after `published`
   uint32_t misses = 0;                              // of them, since the run was last given up
   std::map<ClientId, UpdateAccepted> accepted;      // for the round after `published`
-  std::map<ClientId, RoundId> merged;               // the last version that has the client's update
+  std::vector<double> norms;                        // of the updates in `published`
+  std::map<ClientId, RoundId> merged;               // the round of the client's last merged update
+  std::map<ClientId, ClientPlan> working;           // asked, and nothing came of it yet
   std::optional<PosteriorFitted> posterior;         // of `published`
   std::map<ClientId, EvalReport> reports;           // of `published`
   std::optional<ServerEvaluated> server_evaluated;  // of `published`

@@ -1,11 +1,13 @@
 #include "aggregator/round_runner.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "aggregator/admission.h"
 #include "aggregator/cohort.h"
 #include "aggregator/posterior_work.h"
 #include "common/base/check.h"
+#include "common/base/failpoint.h"
 #include "common/base/str.h"
 
 namespace weft {
@@ -49,7 +51,8 @@ void RoundRunner::Run(RoundStart start) {
           if (!start_.recorded) RecordOpening();
           StartCollecting();
         }
-      });
+      },
+      start_.older);
 }
 
 void RoundRunner::RecordOpening() {
@@ -61,12 +64,14 @@ void RoundRunner::RecordOpening() {
     event.bundles.push_back(
         {.client = client.client, .sha256 = offer.sha256, .bytes = offer.bytes});
   }
-  office_.Record({std::move(event)});
+  office_.Record({std::move(event)}, [] { Pass(Failpoint::kRoundRecorded); });
 }
 
 void RoundRunner::StartCollecting() {
   stage_ = Stage::kCollecting;
   counted_late_.clear();
+  carried_.clear();
+  start_.older.clear();
   const Nanos now = office_.env.clock.Now();
   // After a restart everybody has to notice it first.
   const Nanos patience = Seconds(office_.options.settings.server.gone_after_s);
@@ -93,15 +98,18 @@ void RoundRunner::StartCollecting() {
 void RoundRunner::SeatAccepted() {
   std::vector<RunEvent> lost;
   for (const auto& [client, event] : start_.accepted) {
-    WEFT_CHECK(event.header.round == start_.plan.round, "an update of round ", event.header.round,
+    WEFT_CHECK(event.CountsIn() == start_.plan.round, "an update of round ", event.CountsIn(),
                " is counted in round ", start_.plan.round);
     Seat* seat = round_->Find(client);
-    if (seat == nullptr || seat->plan.adapter != event.header.spec) continue;
+    if (seat == nullptr || seat->plan.adapter != event.header.spec ||
+        Asked(*seat) != event.header.round) {
+      continue;
+    }
     if (const Result<Blob> blob = office_.env.store.ReadBlob(event.blob); !blob.ok()) {
       office_.env.log.Warn("an accepted update is missing from the spool; it is asked for again",
                            {{"client", client}, {"blob", event.blob}, {"why", blob.status()}});
       lost.emplace_back(
-          UpdateLost{.round = event.header.round, .client = client, .blob = event.blob});
+          UpdateLost{.round = event.CountsIn(), .client = client, .blob = event.blob});
       continue;
     }
     round_->Accept(client,
@@ -122,6 +130,13 @@ void RoundRunner::Offer(const ClientId& client) {
   desks_[client].offered = office_.env.clock.Now();
   office_.Send(client,
                RoundOffer{.plan = PlanFor(round_->plan(), seat->plan), .payload = bundle.offer});
+  Pass(Failpoint::kOfferSent);
+}
+
+void RoundRunner::SetNorms(std::vector<double> norms) {
+  std::sort(norms.begin(), norms.end());
+  const size_t count = norms.size();
+  median_norm_ = count == 0 ? 0 : (norms[(count - 1) / 2] + norms[count / 2]) / 2;
 }
 
 void RoundRunner::Abandon() {
@@ -140,9 +155,9 @@ void RoundRunner::OnJoined(const ClientId& client) {
   if (seat == nullptr) return;
   round_->Back(client);
   if (seat->standing == Standing::kAccepted) {
-    Verdict(client, round_->plan().round, OkStatus());
+    Verdict(client, Asked(*seat), OkStatus());
   } else if (seat->standing == Standing::kRefused) {
-    Verdict(client, round_->plan().round, FailedPrecondition(seat->reason));
+    Verdict(client, Asked(*seat), FailedPrecondition(seat->reason));
   } else {
     // Also one that failed: it was started again, perhaps with what it lacked.
     round_->Settle(client, Standing::kWorking, "");
@@ -163,7 +178,7 @@ void RoundRunner::OnHeartbeat(const ClientId& client, const Heartbeat& heartbeat
   const Seat* seat = round_->Find(client);
   if (seat == nullptr) return;
   Desk& desk = desks_[client];
-  if (heartbeat.round == round_->plan().round) {
+  if (heartbeat.round == Asked(*seat)) {
     if (heartbeat.phase == "train" || heartbeat.phase == "upload") NoteBundleSent(client);
   } else if (seat->standing == Standing::kWorking &&
              office_.env.clock.Now() - desk.offered > kOfferAgainAfter) {
@@ -174,16 +189,21 @@ void RoundRunner::OnHeartbeat(const ClientId& client, const Heartbeat& heartbeat
 void RoundRunner::NoteBundleSent(const ClientId& client) {
   Desk& desk = desks_[client];
   if (std::exchange(desk.got_bundle, true)) return;
+  const Seat* seat = round_->Find(client);
+  const uint64_t bytes = downloads_.SentBytes(client, Downloads::Use::kTrain);
+  if (seat->plan.asked.number > 0 && bytes == 0) return;  // an earlier round told of it
   office_.Record({BundleSent{.round = round_->plan().round,
                              .client = client,
-                             .bytes = downloads_.SentBytes(client, Downloads::Use::kTrain),
+                             .bytes = bytes,
                              .download_s = ToSeconds(office_.env.clock.Now() - desk.offered)}});
 }
 
 void RoundRunner::OnRoundFailed(const ClientId& from, const RoundFailed& failed) {
-  if (stage_ != Stage::kCollecting || failed.round != round_->plan().round) return;
+  if (stage_ != Stage::kCollecting) return;
   Seat* seat = round_->Find(from);
-  if (seat == nullptr || seat->standing != Standing::kWorking) return;
+  if (seat == nullptr || failed.round != Asked(*seat) || seat->standing != Standing::kWorking) {
+    return;
+  }
   Drop(from, Standing::kFailed, Str(CodeName(failed.code), ": ", failed.reason));
   Judge();
 }
@@ -206,16 +226,15 @@ std::string RoundRunner::PhaseOf(const ClientId& client) const {
 // ---- updates ----
 
 void RoundRunner::OnUpdateOffer(const ClientId& from, const UpdateOffer& offer) {
-  if (stage_ != Stage::kCollecting || offer.header.round != round_->plan().round) {
-    return AnswerStray(from, offer);
-  }
-  const RoundPlan& plan = round_->plan();
+  if (stage_ != Stage::kCollecting) return AnswerStray(from, offer);
   Seat* seat = round_->Find(from);
-  if (seat == nullptr) {
-    return Verdict(from, plan.round,
+  if (seat == nullptr && offer.header.round == round_->plan().round) {
+    return Verdict(from, offer.header.round,
                    FailedPrecondition(Str("[admission] client ", from,
-                                          " is not in the cohort of round ", plan.round)));
+                                          " is not in the cohort of round ", offer.header.round)));
   }
+  if (seat == nullptr || offer.header.round != Asked(*seat)) return AnswerStray(from, offer);
+  const RoundPlan plan = PlanFor(round_->plan(), seat->plan);
   NoteBundleSent(from);
   if (seat->standing == Standing::kAccepted) {
     const bool same = seat->update.header.payload_sha256 == offer.payload.sha256;
@@ -236,21 +255,26 @@ void RoundRunner::OnUpdateOffer(const ClientId& from, const UpdateOffer& offer) 
   if (!status.ok()) return Refuse(from, status);
   round_->Settle(from, Standing::kUploading, "");
   seat->update.header = offer.header;
+  Pass(Failpoint::kUpdateOffered);
   uploads_.Take(from, SpoolName(plan.round, from), offer.payload);
 }
 
 void RoundRunner::AnswerStray(const ClientId& from, const UpdateOffer& offer) {
   const RoundId round = offer.header.round;
   if (stage_ == Stage::kCutting && round == start_.plan.round) return;  // it will offer again
+  if (const auto carried = carried_.find(from);
+      carried != carried_.end() && carried->second.asked == round) {
+    return;  // likewise, once the next round is open
+  }
   if (stage_ == Stage::kMerging && round == round_->plan().round) {
     const Seat* seat = round_->Find(from);
     if (seat != nullptr && seat->standing == Standing::kAccepted &&
         seat->update.header.payload_sha256 == offer.payload.sha256) {
       return Verdict(from, round, OkStatus());
     }
-  } else if (const auto taken = taken_last_.find(from); round == office_.version &&
-                                                        taken != taken_last_.end() &&
-                                                        taken->second == offer.payload.sha256) {
+  } else if (const auto taken = taken_last_.find(from);
+             taken != taken_last_.end() && taken->second.asked == round &&
+             taken->second.sha256 == offer.payload.sha256) {
     return Verdict(from, round, OkStatus());  // the verdict was lost on the way
   }
   const bool past =
@@ -292,6 +316,8 @@ void RoundRunner::Admit(const ClientId& client, const Upload& upload) {
                .bundle = bundles_->For(client).bytes,
                .measured = Measures(round_->plan().training),
                .norm_max = office_.options.settings.cohort.update_norm_max,
+               .norm_ratio_max = office_.options.settings.cohort.update_norm_ratio_max,
+               .norm_median = median_norm_,
                .store = &office_.env.store,
                .delta = round_->plan().delta};
   const Nanos began = office_.env.clock.Now();
@@ -303,6 +329,7 @@ void RoundRunner::Admit(const ClientId& client, const Upload& upload) {
                      if (stage_ != Stage::kCollecting) return;
                      const Status verdict = admitted.ok() ? admitted->verdict : admitted.status();
                      if (!verdict.ok()) return Refuse(client, verdict);
+                     Pass(Failpoint::kUpdateAdmitted);
                      Accept(client, upload, admitted->update_norm,
                             ToSeconds(office_.env.clock.Now() - began));
                    });
@@ -313,6 +340,7 @@ void RoundRunner::Accept(const ClientId& client, const Upload& upload, double up
   // From here on it counts, so the ledger can never hold an update that the round did not merge;
   // the client hears of it when it is durable.
   const RoundId round = round_->plan().round;
+  const RoundId asked = Asked(*round_->Find(client));
   const SpooledUpdate update{.header = round_->Find(client)->update.header,
                              .blob = upload.blob,
                              .update_norm = update_norm};
@@ -324,17 +352,21 @@ void RoundRunner::Accept(const ClientId& client, const Upload& upload, double up
       .admit_s = admit_s,
       .upload_s = upload.upload_s,
       .bytes = upload.wire_bytes,
-      .lora_bytes = Measures(round_->plan().training)
-                        ? 0
-                        : PlainLoraUpdateBytes(update.header.spec, office_.sites,
-                                               office_.options.base.sites)};
+      .lora_bytes =
+          Measures(round_->plan().training)
+              ? 0
+              : PlainLoraUpdateBytes(update.header.spec, office_.sites, office_.options.base.sites),
+      .round = round};
   start_.accepted[client] = event;
-  office_.Record({event}, [this, client, round] {
+  office_.Record({event}, [this, client, asked] {
+    Pass(Failpoint::kUpdateRecorded);
     if (office_.over()) return;
-    Verdict(client, round, OkStatus());
+    Verdict(client, asked, OkStatus());
+    Pass(Failpoint::kVerdictSent);
   });
   office_.env.log.Info("update accepted", {{"round", round},
                                            {"client", client},
+                                           {"asked_in", asked},
                                            {"rank", update.header.spec.rank},
                                            {"examples", update.header.num_examples},
                                            {"train_loss", update.header.train_loss},
@@ -344,14 +376,15 @@ void RoundRunner::Accept(const ClientId& client, const Upload& upload, double up
 
 void RoundRunner::Refuse(const ClientId& client, const Status& why) {
   const RoundId round = round_->plan().round;
+  const RoundId asked = Asked(*round_->Find(client));
   round_->Settle(client, Standing::kRefused, why.message());
   office_.env.log.Warn("update refused", {{"round", round}, {"client", client}, {"why", why}});
   office_.Record({UpdateRefused{.round = round,
                                 .client = client,
                                 .code = std::string(CodeName(why.code())),
                                 .reason = why.message()}});
-  office_.env.store.RemoveBlob(SpoolName(round, client), [](const Status&) {});
-  Verdict(client, round, why);
+  office_.env.store.RemoveBlob(SpoolName(asked, client), [](const Status&) {});
+  Verdict(client, asked, why);
   Judge();
 }
 
@@ -389,10 +422,25 @@ void RoundRunner::Judge() {
   }
 }
 
+// Will its update count in the next round?
+bool RoundRunner::MayComeLate(const Seat& seat) const {
+  const RoundPlan& plan = round_->plan();
+  const uint32_t late = plan.round.number + 1 - Asked(seat).number;
+  return !Measures(plan.training) && late <= plan.max_staleness &&
+         plan.round.number < plan.num_server_rounds;
+}
+
 void RoundRunner::SendHome(const std::string& reason) {
   for (const ClientId& client : round_->Awaited()) {
+    const Seat& seat = *round_->Find(client);
+    const RoundId asked = Asked(seat);
+    if (MayComeLate(seat)) {
+      carried_[client] = seat.plan;
+      carried_[client].asked = asked;
+      continue;
+    }
     Drop(client, Standing::kDropped, reason);
-    office_.Send(client, RoundClosed{.round = round_->plan().round, .reason = reason});
+    office_.Send(client, RoundClosed{.round = asked, .reason = reason});
   }
   uploads_.CancelAll();
   downloads_.ForbidAll(Downloads::Use::kTrain);
@@ -420,8 +468,10 @@ void RoundRunner::Close() {
   SendHome("the round closed before the update came");
   stage_ = Stage::kMerging;
   bundles_.reset();
+  Pass(Failpoint::kRoundClosed);
   office_.env.log.Info("round closed", {{"round", round_->plan().round},
                                         {"accepted", round_->CountOf(Standing::kAccepted)},
+                                        {"go_on", carried_.size()},
                                         {"of", round_->seats().size()}});
   if (Measures(round_->plan().training)) return Fit();
   Merge();
@@ -432,32 +482,38 @@ void RoundRunner::Merge() {
   MergeJob job = MakeMergeJob(settings, round_->plan(), office_.state_blob, round_->Updates(),
                               office_.env.store);
   start_.state = Blob();  // the merge maps it from the store
-  Submit<MergeJob>(office_.env.executor, std::move(job), Nanos{0}, std::make_shared<JobControl>(),
-                   [this](Result<MergeJob::Output> merged) {
-                     if (office_.over() || stage_ != Stage::kMerging) return;
-                     const RoundId round = round_->plan().round;
-                     if (!merged.ok()) {
-                       return office_.GiveUp(merged.status().Within(Str("[merge] round ", round)));
-                     }
-                     NewVersion version{.version = round,
-                                        .state = std::move(merged->state),
-                                        .adapter_sha256 = std::move(merged->adapter_sha256),
-                                        .certificate = std::move(merged->certificate),
-                                        .kernels = std::move(merged->kernels),
-                                        .merge_s = merged->merge_s,
-                                        .updates_kept = office_.options.settings.run.keep_updates};
-                     publisher_.Publish(std::move(version), {}, [this] {
-                       taken_last_.clear();
-                       for (const SpooledUpdate& update : round_->Updates()) {
-                         taken_last_[update.header.client] = update.header.payload_sha256;
-                       }
-                       RemoveSpool(office_.options.settings.run.keep_updates);
-                       start_.accepted.clear();  // they are in this version, never in the next
-                       stage_ = Stage::kIdle;
-                       round_.reset();
-                       outcomes_.published();
-                     });
-                   });
+  Submit<MergeJob>(
+      office_.env.executor, std::move(job), Nanos{0}, std::make_shared<JobControl>(),
+      [this](Result<MergeJob::Output> merged) {
+        if (office_.over() || stage_ != Stage::kMerging) return;
+        Pass(Failpoint::kRoundMerged);
+        const RoundId round = round_->plan().round;
+        if (!merged.ok()) {
+          return office_.GiveUp(merged.status().Within(Str("[merge] round ", round)));
+        }
+        NewVersion version{.version = round,
+                           .state = std::move(merged->state),
+                           .adapter_sha256 = std::move(merged->adapter_sha256),
+                           .certificate = std::move(merged->certificate),
+                           .kernels = std::move(merged->kernels),
+                           .merge_s = merged->merge_s,
+                           .updates_kept = office_.options.settings.run.keep_updates};
+        publisher_.Publish(std::move(version), {}, [this] {
+          taken_last_.clear();
+          std::vector<double> norms;
+          for (const SpooledUpdate& update : round_->Updates()) {
+            taken_last_[update.header.client] = {update.header.round, update.header.payload_sha256};
+            norms.push_back(update.update_norm);
+          }
+          SetNorms(std::move(norms));
+          RemoveSpool(office_.options.settings.run.keep_updates);
+          Pass(Failpoint::kSpoolRemoved);
+          start_.accepted.clear();  // they are in this version, never in the next
+          stage_ = Stage::kIdle;
+          round_.reset();
+          outcomes_.published();
+        });
+      });
 }
 
 void RoundRunner::Fit() {
@@ -513,7 +569,8 @@ void RoundRunner::RecordPosterior(FitJob::Output fitted) {
 void RoundRunner::RemoveSpool(bool keep_merged) {
   for (const auto& [client, seat] : round_->seats()) {
     if (keep_merged && seat.standing == Standing::kAccepted) continue;
-    office_.env.store.RemoveBlob(SpoolName(round_->plan().round, client), [](const Status&) {});
+    if (carried_.contains(client)) continue;  // part of it may be here already
+    office_.env.store.RemoveBlob(SpoolName(Asked(seat), client), [](const Status&) {});
   }
 }
 

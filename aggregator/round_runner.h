@@ -22,6 +22,7 @@ struct RoundStart {
   RoundPlan plan = {};
   uint32_t attempt = 1;
   Blob state = {};                                   // what the cohort starts from
+  std::map<RoundId, Blob> older = {};                // what those of earlier rounds started from
   std::map<ClientId, UpdateAccepted> accepted = {};  // updates of this round already in the spool
   bool recorded = false;  // its round-opened event is in the ledger (a restart)
 };
@@ -41,8 +42,18 @@ class RoundRunner {
   [[nodiscard]] const std::map<ClientId, UpdateAccepted>& accepted() const {
     return start_.accepted;
   }
-  /// Whose updates are in the version published last, with their digests.
-  [[nodiscard]] const std::map<ClientId, std::string>& taken_last() const { return taken_last_; }
+  /// One whose update is in the version published last.
+  struct Taken {
+    RoundId asked;
+    std::string sha256;
+  };
+  /// Norms of those updates, as a restart finds them.
+  void SetNorms(std::vector<double> norms);
+  [[nodiscard]] const std::map<ClientId, Taken>& taken_last() const { return taken_last_; }
+  /// Who was asked in earlier rounds and goes on, to be counted in the next.
+  [[nodiscard]] const std::map<ClientId, ClientPlan>& carried() const { return carried_; }
+  /// As a restart finds them.
+  void SetCarried(std::map<ClientId, ClientPlan> carried) { carried_ = std::move(carried); }
   /// The round is forgotten as it stands (the run ends).
   void Abandon();
 
@@ -85,6 +96,8 @@ class RoundRunner {
   /// Of the round that is over; `keep_merged` leaves the updates that were merged.
   void RemoveSpool(bool keep_merged);
   [[nodiscard]] std::string PhaseOf(const ClientId& client) const;
+  [[nodiscard]] RoundId Asked(const Seat& seat) const { return AskedIn(round_->plan(), seat.plan); }
+  [[nodiscard]] bool MayComeLate(const Seat& seat) const;
 
   Office& office_;
   Uploads& uploads_;
@@ -97,9 +110,11 @@ class RoundRunner {
   RoundStart start_;
   std::unique_ptr<Bundles> bundles_;
   std::map<ClientId, Desk> desks_;
-  std::map<ClientId, std::string> taken_last_;  // digests of the updates merged last
-  std::set<ClientId> counted_late_;             // in the round now closed
-  Nanos reported_{0};                           // when the log last said who is awaited
+  std::map<ClientId, Taken> taken_last_;
+  double median_norm_ = 0;  // of those updates; 0: of none
+  std::map<ClientId, ClientPlan> carried_;
+  std::set<ClientId> counted_late_;  // in the round now closed
+  Nanos reported_{0};                // when the log last said who is awaited
 };
 
 }  // namespace weft

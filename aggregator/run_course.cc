@@ -41,8 +41,8 @@ RunCourse::RunCourse(Office& office)
                    [this] {
                      if (office_.options.settings.run.keep_updates) KeepLastState();
                      states_[office_.version] = office_.state_blob;
-                     for (const auto& [client, digest] : rounds_.taken_last()) {
-                       merged_[client] = office_.version;
+                     for (const auto& [client, taken] : rounds_.taken_last()) {
+                       merged_[client] = taken.asked;
                      }
                      attempts_ = misses_ = 0;
                      evaluated_ = false;
@@ -149,8 +149,8 @@ Status RunCourse::Start(RunPosition position) {
     office_.global = at_.started->adapter;
   } else {
     WEFT_TRY(CheckNothingWasLost());
-    const int64_t rank =
-        office_.strategy().traits().mixed_ranks ? GlobalRankFromSettings(settings) : settings.adapter.rank;
+    const int64_t rank = office_.strategy().traits().mixed_ranks ? GlobalRankFromSettings(settings)
+                                                                 : settings.adapter.rank;
     if (rank > 0) SetGlobalRank(rank);
   }
   for (const ClientSettings& client : settings.clients) {
@@ -162,6 +162,8 @@ Status RunCourse::Start(RunPosition position) {
   evaluations_.SetBest(at_.best);
   states_ = at_.states;
   merged_ = at_.merged;
+  rounds_.SetNorms(at_.norms);
+  if (settings.cohort.max_staleness > 0) rounds_.SetCarried(at_.working);
   attempts_ = at_.attempts;
   misses_ = at_.misses;
   evaluated_ = attempts_ > 0;  // a round is opened only after that
@@ -348,15 +350,16 @@ void RunCourse::OnInitialised(Blob state, std::string adapter_sha256) {
 std::vector<ClientId> RunCourse::AbleToEvaluate() const {
   std::vector<ClientId> able;
   for (const ClientId& client : office_.members.PresentNames()) {
+    if (rounds_.carried().contains(client)) continue;  // busy, and nobody is to wait for it
     if (office_.members.Find(client)->offer.eval_examples > 0) able.push_back(client);
   }
   return able;
 }
 
-bool RunCourse::ReadState(Blob* state) {
-  Result<Blob> read = office_.env.store.ReadBlob(office_.state_blob);
+bool RunCourse::ReadState(RoundId version, Blob* state) {
+  Result<Blob> read = office_.env.store.ReadBlob(StateBlobName(version));
   if (!read.ok()) {
-    office_.GiveUp(read.status().Within(Str("[run] state of version ", office_.version)));
+    office_.GiveUp(read.status().Within(Str("[run] state of version ", version)));
     return false;
   }
   *state = std::move(*read);
@@ -367,7 +370,7 @@ void RunCourse::Evaluate() {
   stage_ = Stage::kEvaluating;
   gathered_ = false;
   EvaluationStart start{.version = office_.version};
-  if (!ReadState(&start.state)) return;
+  if (!ReadState(office_.version, &start.state)) return;
   start.evaluators =
       SampleEvaluators(office_.options.settings.cohort, office_.options.settings.run.seed,
                        office_.version, AbleToEvaluate());
@@ -383,7 +386,11 @@ void RunCourse::RemoveOldStates() {
   std::vector<std::string> old;
   for (const auto& [version, blob] : states_) {
     const bool best = evaluations_.best() && evaluations_.best()->version == version;
-    if (version.number + 1 < office_.version.number && !best) old.push_back(blob);
+    const auto& carried = rounds_.carried();
+    const bool awaited = std::any_of(carried.begin(), carried.end(), [&](const auto& entry) {
+      return StartOf(entry.second.asked) == version;
+    });
+    if (version.number + 1 < office_.version.number && !best && !awaited) old.push_back(blob);
   }
   if (old.empty()) return;
   std::erase_if(states_, [&](const auto& entry) {
@@ -418,7 +425,8 @@ AdapterSpec RunCourse::PlanAdapter(const Capabilities& offer, RoundId round) {
   const Result<const Adapter*> method = FindAdapter(name);
   WEFT_CHECK(method.ok(), "a member of method ", name);  // joining checked it
   spec = (*method)->ForRound(spec, settings.run.seed, round.number);
-  return office_.strategy().ForRound(settings.strategy, spec, settings.run.seed, round.number);
+  return office_.strategy().ForRound(settings.strategy, office_.global.rank, spec,
+                                     settings.run.seed, round.number);
 }
 
 RoundPlan RunCourse::PlanNextRound(uint32_t attempt,
@@ -434,23 +442,32 @@ RoundPlan RunCourse::PlanNextRound(uint32_t attempt,
     cohort.fraction_train = 1;
   }
   std::vector<ClientId> available = AbleToTrain();
-  std::vector<ClientId> already;
-  for (const auto& [client, event] : accepted) {
-    already.push_back(client);
+  std::set<ClientId> already;
+  for (const auto& [client, event] : accepted) already.insert(client);
+  for (const auto& [client, own] : rounds_.carried()) already.insert(client);
+  for (const ClientId& client : already) {
     if (!std::binary_search(available.begin(), available.end(), client)) {
       available.insert(std::lower_bound(available.begin(), available.end(), client), client);
     }
   }
   for (const ClientId& client :
-       SampleCohort(cohort, settings.run.seed, plan.round, attempt, available, already)) {
+       SampleCohort(cohort, settings.run.seed, plan.round, attempt, available,
+                    std::vector<ClientId>(already.begin(), already.end()))) {
     ClientPlan own;
     own.client = client;
     if (const auto taken = accepted.find(client); taken != accepted.end()) {
       own.adapter = taken->second.header.spec;
+      const RoundId asked = taken->second.header.round;
+      if (asked != plan.round) own.asked = asked;
+    } else if (const auto carried = rounds_.carried().find(client);
+               carried != rounds_.carried().end()) {
+      own = carried->second;
+      if (own.asked == plan.round) own.asked = {};  // of an earlier try at this round
     } else {
       own.adapter = PlanAdapter(office_.members.Find(client)->offer, plan.round);
     }
-    if (const auto merged = merged_.find(client); plan.error_feedback && merged != merged_.end()) {
+    if (const auto merged = merged_.find(client);
+        plan.error_feedback && merged != merged_.end() && own.asked.number == 0) {
       own.merged = merged->second;
     }
     plan.cohort.push_back(std::move(own));
@@ -474,7 +491,16 @@ void RunCourse::OpenRound() {
         Str("[cohort] round ", start.plan.round, ": ", start.plan.cohort.size(),
             " members hold training rows, cohort.min-train-nodes wants ", needed)));
   }
-  if (!ReadState(&start.state)) return;
+  RunTraining(std::move(start));
+}
+
+void RunCourse::RunTraining(RoundStart start) {
+  if (!ReadState(office_.version, &start.state)) return;
+  for (const ClientPlan& client : start.plan.cohort) {
+    if (client.asked.number == 0) continue;
+    const RoundId version = StartOf(client.asked);
+    if (!start.older.contains(version) && !ReadState(version, &start.older[version])) return;
+  }
   stage_ = Stage::kTraining;
   rounds_.Run(std::move(start));
 }
@@ -486,9 +512,7 @@ void RunCourse::ResumeRound() {
                    .recorded = true};
   at_.open.reset();
   evaluated_ = true;
-  if (!ReadState(&start.state)) return;
-  stage_ = Stage::kTraining;
-  rounds_.Run(std::move(start));
+  RunTraining(std::move(start));
 }
 
 void RunCourse::OnMissed(const std::string& reason) {

@@ -71,7 +71,8 @@ class RunCourse {
                                         const std::map<ClientId, UpdateAccepted>& accepted);
   [[nodiscard]] std::vector<ClientId> AbleToTrain() const;
   [[nodiscard]] std::vector<ClientId> AbleToEvaluate() const;
-  [[nodiscard]] bool ReadState(Blob* state);
+  [[nodiscard]] bool ReadState(RoundId version, Blob* state);
+  void RunTraining(RoundStart start);
   void Notice(int64_t rank, const std::vector<std::string>& capped);
 
   Office& office_;

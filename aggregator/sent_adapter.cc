@@ -39,10 +39,11 @@ Result<double> CodecError(const AdapterState& state, const Codec& codec) {
   return distance == 0 ? 0 : distance / DistanceBetween(whole, {});
 }
 
-Result<std::shared_ptr<const AdapterState>> SentAdapters::For(const ClientPlan& client) {
-  const auto [entry, is_new] = cut_.try_emplace(CutKey(settings_, client));
+Result<std::shared_ptr<const AdapterState>> SentAdapters::For(const GlobalState& global,
+                                                              const ClientPlan& client) {
+  const auto [entry, is_new] = cut_.try_emplace(CutKey(client));
   if (!is_new) return entry->second;
-  WEFT_TRY_ASSIGN(const AdapterBundle bundle, CutBundle(strategy_, global_, client));
+  WEFT_TRY_ASSIGN(const AdapterBundle bundle, CutBundle(strategy_, global, client));
   if (!bundle.adapter) return entry->second;
   WEFT_TRY_ASSIGN(AdapterState decoded, AsDecoded(*bundle.adapter, Float32Codec()));
   entry->second = std::make_shared<const AdapterState>(std::move(decoded));

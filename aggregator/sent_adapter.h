@@ -22,17 +22,15 @@ namespace weft {
 /// it is, and its rounding decides where a client's gradients are taken, but is not merged.
 class SentAdapters {
  public:
-  SentAdapters(const Strategy& strategy, const StrategySettings& settings,
-               const GlobalState& global)
-      : strategy_(strategy), settings_(settings), global_(global) {}
+  explicit SentAdapters(const Strategy& strategy) : strategy_(strategy) {}
 
   /// Float32 on the CPU, to the bit what a bundle in float32 holds; null where it was sent none.
-  [[nodiscard]] Result<std::shared_ptr<const AdapterState>> For(const ClientPlan& client);
+  /// `global`: what was published when the client was asked.
+  [[nodiscard]] Result<std::shared_ptr<const AdapterState>> For(const GlobalState& global,
+                                                                const ClientPlan& client);
 
  private:
   const Strategy& strategy_;
-  const StrategySettings& settings_;
-  const GlobalState& global_;
   std::map<std::string, std::shared_ptr<const AdapterState>> cut_;  // by CutKey
 };
 

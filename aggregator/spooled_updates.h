@@ -24,6 +24,9 @@ struct ReceivedUpdate {
   std::function<Result<Blob>(uint64_t offset, uint64_t length)> read = {};
   /// What the client was sent, if the update is what changed in it; null: the update is whole.
   std::shared_ptr<const AdapterState> sent = nullptr;
+  /// What was published when the client was asked, if that was an earlier version; null: the same.
+  std::shared_ptr<const GlobalState> older_global = nullptr;
+  double discount = 1;  // the share of its change that counts although it comes late
 };
 
 class SpooledUpdates final : public UpdateSource {
@@ -44,6 +47,10 @@ class SpooledUpdates final : public UpdateSource {
   [[nodiscard]] double update_norm(size_t client) const override {
     return updates_[client].update_norm;
   }
+  [[nodiscard]] const GlobalState* older_global(size_t client) const override {
+    return updates_[client].older_global.get();
+  }
+  [[nodiscard]] double discount(size_t client) const override { return updates_[client].discount; }
   [[nodiscard]] Result<LowRank> Factors(size_t client, size_t site) const override;
   [[nodiscard]] Result<AdapterState> State(size_t client) const override;
   [[nodiscard]] Result<std::vector<NamedTensor>> Dense(size_t client) const override;

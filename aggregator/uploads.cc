@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/base/failpoint.h"
 #include "common/base/limits.h"
 #include "common/base/str.h"
 
@@ -117,6 +118,7 @@ void Uploads::OnChunk(const ClientId& from, const Chunk& chunk, const Blob& byte
   }
   transfer->moved = office_.env.clock.Now();
   ++transfer->unwritten;
+  Pass(Failpoint::kChunkCame);
   office_.env.store.WritePartial(
       transfer->blob, *offset, bytes,
       [this, from, transfer](const Status& status) { OnWritten(from, transfer, status); });
@@ -126,6 +128,7 @@ void Uploads::OnChunk(const ClientId& from, const Chunk& chunk, const Blob& byte
 void Uploads::OnWritten(const ClientId& client, const Shared& transfer, const Status& status) {
   if (!Current(client, transfer)) return;
   --transfer->unwritten;
+  Pass(Failpoint::kChunkWritten);
   if (!status.ok()) {
     office_.GiveUp(status.Within(Str("[spool] update of ", client)));
     return;
@@ -157,6 +160,7 @@ void Uploads::OnSealed(const ClientId& client, const Shared& transfer, const Sta
     office_.GiveUp(status.Within(Str("[spool] update of ", client)));
     return;
   }
+  Pass(Failpoint::kUpdateSealed);
   Upload upload{.blob = transfer->blob,
                 .payload = transfer->payload,
                 .wire_bytes = came_bytes_[client],

@@ -58,9 +58,10 @@ Status CheckWire(const WireSettings& wire) {
   WEFT_TRY(FindCodec(wire.down_codec).status().Within("[wire] down-codec"));
   if (wire.delta) return OkStatus();
   if (wire.down_codec != "float32") {
-    return InvalidArgument(Str("[wire] down-codec is ", wire.down_codec,
-                               ", whose rounding whole updates would carry into the global adapter; "
-                               "set delta = true, or leave down-codec out"));
+    return InvalidArgument(
+        Str("[wire] down-codec is ", wire.down_codec,
+            ", whose rounding whole updates would carry into the global adapter; "
+            "set delta = true, or leave down-codec out"));
   }
   if (wire.top_k == 1) return OkStatus();
   return InvalidArgument(Str("[wire] top-k is ", wire.top_k,
@@ -72,6 +73,7 @@ Status CheckWire(const WireSettings& wire) {
 
 Status CheckRun(const Settings& settings) {
   WEFT_TRY(CheckStrategySettings(settings.strategy, settings.train));
+  WEFT_TRY(CheckStaleness(settings.strategy, settings.cohort));
   WEFT_TRY(CheckWire(settings.wire));
   WEFT_TRY(CheckMethods(settings));
   WEFT_TRY(CheckRanks(settings));

@@ -39,6 +39,7 @@ Json ToObject(const RoundRow& round, const ClientRow& c) {
           {"num_examples", c.num_examples},
           {"label_tokens", c.label_tokens},
           {"steps", c.steps},
+          {"rounds_late", c.rounds_late},
           {"train_loss", OrNull(c.train_loss)},
           {"eval_loss", OrNull(c.eval_loss)},
           {"bytes_down", c.bytes_down},
@@ -152,7 +153,9 @@ struct Teller {
                Cell::Bytes(e.bytes).terminal, " in ", Cell::Seconds(e.download_s).terminal);
   }
   std::string operator()(const UpdateAccepted& e) const {
-    return Str("round ", e.header.round, ": ", e.header.client, " accepted: loss ",
+    const uint32_t late = e.CountsIn().number - e.header.round.number;
+    return Str("round ", e.CountsIn(), ": ", e.header.client, " accepted",
+               late > 0 ? Str(", ", late, " rounds late") : "", ": loss ",
                Losses(e.header.train_loss).terminal, ", ", e.header.num_examples, " examples, ",
                Cell::Bytes(e.bytes).terminal, ", norm ", Cell::Number(e.update_norm, 4).terminal);
   }

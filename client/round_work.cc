@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "client/client_events.h"
+#include "common/base/failpoint.h"
 #include "common/base/limits.h"
 #include "common/base/str.h"
 
@@ -56,6 +57,13 @@ bool RoundWork::SameWork(const RoundOffer& offer) const {
 }
 
 void RoundWork::OnOffer(const RoundOffer& offer) {
+  // Rounds only go up while a session lasts; an aggregator that goes back (its folder was restored)
+  // welcomes everybody anew.
+  if (offer.plan.round < newest_offer_) {
+    context_.env.log.Debug("an offer that came late is ignored",
+                           {{"round", offer.plan.round}, {"newest", newest_offer_}});
+    return;
+  }
   if (stage_ != Stage::kIdle && SameWork(offer)) {
     if (stage_ == Stage::kPulling) download_.AskAgain();
     if (stage_ == Stage::kOffering) SendOffer();
@@ -63,12 +71,14 @@ void RoundWork::OnOffer(const RoundOffer& offer) {
   }
   Drop();
   offer_ = offer;
+  Pass(Failpoint::kOfferHeard);
   if (const Status status = CheckOffer(offer); !status.ok()) return Fail(status);
   Begin(offer);
 }
 
 void RoundWork::Begin(const RoundOffer& offer) {
   ++work_;
+  newest_offer_ = offer.plan.round;
   began_ = context_.env.clock.Now();
   times_ = PhaseTimes{.wait_s = ToSeconds(began_ - idle_since_)};
   context_.env.log.Info("round offered", {{"round", offer.plan.round},
@@ -82,6 +92,7 @@ void RoundWork::Begin(const RoundOffer& offer) {
   download_.Start(offer.payload, [this](Result<Blob> bundle) {
     if (!bundle.ok()) return Fail(bundle.status());
     times_.download_s = ToSeconds(context_.env.clock.Now() - began_);
+    Pass(Failpoint::kBundlePulled);
     Train(std::move(*bundle));
   });
 }
@@ -134,6 +145,7 @@ void RoundWork::Train(Blob bundle) {
 void RoundWork::OnTrained(Result<TrainJob::Output> trained, Nanos began) {
   control_.reset();
   if (!trained.ok()) return Fail(trained.status());
+  Pass(Failpoint::kUpdateTrained);
   const RoundPlan& plan = offer_.plan;
   times_.train_s = ToSeconds(context_.env.clock.Now() - began);
   UpdateHeader& header = trained->header;
@@ -156,6 +168,7 @@ void RoundWork::OnTrained(Result<TrainJob::Output> trained, Nanos began) {
   disk_.Keep(*update_, trained->local_state, [this, work = work_](const Status& status) {
     if (work != work_) return;
     if (!status.ok()) return Fail(status.Within("[client] the update cannot be kept"));
+    Pass(Failpoint::kUpdateKept);
     OfferUpdate();
   });
 }
@@ -175,6 +188,7 @@ void RoundWork::SendOffer() {
   offered_ = context_.env.clock.Now();
   if (!context_.joined) return;
   context_.Send(UpdateOffer{.header = update_->header, .payload = sender_->offer()});
+  Pass(Failpoint::kUpdateOfferSent);
 }
 
 Status RoundWork::OnChunkRequest(const ChunkRequest& request) {
@@ -194,6 +208,7 @@ void RoundWork::Pump() {
     return context_.env.transport.Send(kAggregator, std::move(frames));
   });
   if (!status.ok()) context_.env.log.Debug("chunks not sent", {{"why", status}});
+  Pass(Failpoint::kChunksSent);
   context_.env.clock.Cancel(pump_timer_);
   if (sender_->idle()) return;
   pump_timer_ =
@@ -203,6 +218,7 @@ void RoundWork::Pump() {
 void RoundWork::OnVerdict(const UpdateVerdict& verdict) {
   if (stage_ != Stage::kOffering || verdict.round != offer_.plan.round) return;
   const bool accepted = verdict.code == Code::kOk;
+  Pass(Failpoint::kVerdictHeard);
   if (accepted) {
     context_.env.log.Info("update accepted", {{"round", verdict.round}});
   } else {
@@ -213,6 +229,7 @@ void RoundWork::OnVerdict(const UpdateVerdict& verdict) {
   context_.Record(
       ClientRoundEvent(verdict.round, accepted ? "accepted" : "refused", verdict.reason));
   disk_.Forget();
+  Pass(Failpoint::kUpdateForgotten);
   Drop();
 }
 
@@ -251,8 +268,10 @@ void RoundWork::Drop() {
 // ---- the link ----
 
 void RoundWork::OnJoined() {
+  newest_offer_ = {};
   if (stage_ == Stage::kIdle) return;
-  if (context_.welcome.run != offer_.plan.run || context_.welcome.version >= offer_.plan.round) {
+  if (context_.welcome.run != offer_.plan.run ||
+      context_.welcome.version.number >= offer_.plan.round.number + offer_.plan.max_staleness) {
     context_.env.log.Warn("the round went on without this client",
                           {{"round", offer_.plan.round}, {"version", context_.welcome.version}});
     Drop();

@@ -55,6 +55,7 @@ class RoundWork {
   Download download_;
   Stage stage_ = Stage::kIdle;
   RoundOffer offer_;
+  RoundId newest_offer_;  // of this session
   std::optional<KeptUpdate> update_;
   std::optional<PayloadSender> sender_;
   std::shared_ptr<JobControl> control_;

@@ -161,6 +161,7 @@ struct ClientPlan {
   client @0 :Text;
   adapter @1 :AdapterSpec;
   merged @2 :UInt32;   # the last round that merged an update of this client, 0: none
+  asked @3 :UInt32;    # the earlier round whose update it is still at, 0: this round's
 }
 
 struct RoundPlan {
@@ -181,6 +182,8 @@ struct RoundPlan {
   errorFeedback @14 :Bool;   # the rest is added to the next update's change
   compress @15 :Bool;   # lossless compression where it pays
   downCodec @16 :Text = "float32";   # of the bundle, which says so itself
+  maxStaleness @17 :UInt32;   # by so many rounds an update may be late and still count
+  stalenessExponent @18 :Float64 = 0.5;
 }
 
 struct RoundOffer {

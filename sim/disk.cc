@@ -12,6 +12,9 @@ SimDisk::SimDisk(Options options)
              .fault = {}}) {}
 
 void SimDisk::Push(Write write) {
+  if (options_.bug == DiskBug::kAcknowledgesEarly) {
+    std::exchange(write.done, [](const Status&) {})(OkStatus());
+  }
   under_way_.push_back(std::move(write));
   if (under_way_.size() > 1) return;  // one after the other
   options_.queue.At(options_.queue.now() + options_.write_time,
@@ -20,6 +23,10 @@ void SimDisk::Push(Write write) {
 
 void SimDisk::Next(uint64_t life) {
   if (life != life_) return;
+  if (options_.queue.now() < stalled_until_) {
+    options_.queue.At(stalled_until_, [this, life] { Next(life); });
+    return;
+  }
   const Write write = std::move(under_way_.front());
   under_way_.pop_front();
   if (!under_way_.empty()) {
@@ -34,6 +41,10 @@ void SimDisk::Crash() {
   const size_t done = luck_.Below(lost.size() + 1);
   for (size_t i = 0; i < done; ++i) lost[i].apply(kept_, [](const Status&) {});
   if (done < lost.size() && lost[done].tear) lost[done].tear(kept_);
+  const std::vector<std::string> spool = kept_.ListBlobs("spool/");
+  if (options_.bug == DiskBug::kForgets && !spool.empty()) {
+    kept_.RemoveBlob(spool.front(), [](const Status&) {});
+  }
 }
 
 void SimDisk::Append(std::vector<EventDraft> events, Done done) {

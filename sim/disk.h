@@ -3,6 +3,7 @@
 // are done; a crash loses the acknowledgements, and of the writes under way only the first few are
 // found on the disk afterwards, the last of them perhaps in part. Single-threaded but for reading.
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -12,6 +13,7 @@
 
 #include "common/base/random.h"
 #include "common/runtime/memory_store.h"
+#include "sim/disk_bug.h"
 #include "sim/event_queue.h"
 
 namespace weft::sim {
@@ -23,11 +25,14 @@ class SimDisk : public Store {
     std::function<int64_t()> wall_us;
     Nanos write_time{0};  // of one write; zero: done within the same moment of virtual time
     uint64_t seed = 1;    // decides what a crash leaves
+    DiskBug bug = DiskBug::kNone;
   };
   explicit SimDisk(Options options);
 
   /// The process is gone: no write it asked for is acknowledged any more.
   void Crash();
+  /// Takes nothing before that time.
+  void StallUntil(Nanos end) { stalled_until_ = std::max(stalled_until_, end); }
 
   void Append(std::vector<EventDraft> events, Done done) override;
   void WriteBlob(std::string name, Blob bytes, Done done) override;
@@ -61,6 +66,7 @@ class SimDisk : public Store {
   MemoryStore kept_;  // what is on the disk
   std::deque<Write> under_way_;
   uint64_t life_ = 1;  // raised by a crash
+  Nanos stalled_until_{0};
 };
 
 }  // namespace weft::sim

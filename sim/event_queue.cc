@@ -37,7 +37,8 @@ bool EventQueue::RunOne() {
 }
 
 int64_t SimClock::WallMicros() const {
-  return kStartMicros + std::chrono::duration_cast<std::chrono::microseconds>(queue_.now()).count();
+  return kStartMicros + jumped_us_ +
+         std::chrono::duration_cast<std::chrono::microseconds>(queue_.now()).count();
 }
 
 TimerId SimClock::At(Nanos when, std::function<void()> wake) {

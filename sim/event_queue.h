@@ -43,6 +43,9 @@ class SimClock : public Clock {
  public:
   explicit SimClock(EventQueue& queue) : queue_(queue) {}
 
+  /// Sets the wall clock by that much.
+  void JumpBy(double seconds) { jumped_us_ += static_cast<int64_t>(seconds * 1e6); }
+
   [[nodiscard]] Nanos Now() const override { return queue_.now(); }
   [[nodiscard]] int64_t WallMicros() const override;
   TimerId At(Nanos when, std::function<void()> wake) override;
@@ -50,6 +53,7 @@ class SimClock : public Clock {
 
  private:
   EventQueue& queue_;
+  int64_t jumped_us_ = 0;
 };
 
 }  // namespace weft::sim

@@ -1,6 +1,7 @@
 #include "sim/faults.h"
 
 #include <algorithm>
+#include <cmath>
 #include <memory>
 #include <utility>
 
@@ -12,9 +13,9 @@ namespace {
 
 double Draw(RandomStream& stream, double most) { return stream.Uniform() * most; }
 
-bool Parted(const FaultPlan& plan, const ClientId& client, Nanos now) {
+bool Parted(const FaultPlan& plan, const ClientId& client, bool up, Nanos now) {
   return std::any_of(plan.partitions.begin(), plan.partitions.end(), [&](const Partition& p) {
-    return now >= p.begin && now < p.end &&
+    return now >= p.begin && now < p.end && (up ? p.up : p.down) &&
            std::find(p.clients.begin(), p.clients.end(), client) != p.clients.end();
   });
 }
@@ -22,17 +23,29 @@ bool Parted(const FaultPlan& plan, const ClientId& client, Nanos now) {
 }  // namespace
 
 std::string FaultPlan::Text() const {
-  std::string text = Str("faults of seed ", seed, ": messages lost ", links.loss, ", repeated ",
-                         links.repeat, ", reordered ", links.reorder, "\n");
+  std::string text =
+      Str("faults of seed ", seed, ": messages lost ", links.loss, ", repeated ", links.repeat,
+          ", reordered ", links.reorder, ", delayed ", links.tail, "\n");
   for (const Partition& partition : partitions) {
-    text += Str("  from ", ToSeconds(partition.begin), " s to ", ToSeconds(partition.end),
-                " s cut off:");
+    text +=
+        Str("  from ", ToSeconds(partition.begin), " s to ", ToSeconds(partition.end), " s cut off",
+            partition.up && partition.down ? ":"
+            : partition.up                 ? " from speaking:"
+                                           : " from hearing:");
     for (const ClientId& client : partition.clients) text += " " + client.name;
     text += "\n";
   }
   for (const Crash& crash : crashes) {
     text += Str("  at ", ToSeconds(crash.at), " s ", crash.node, " dies for ",
                 ToSeconds(crash.down), " s\n");
+  }
+  for (const ClockJump& jump : clock_jumps) {
+    text += Str("  at ", ToSeconds(jump.at), " s the wall clock of ", jump.node, " jumps by ",
+                jump.by_s, " s\n");
+  }
+  for (const DiskStall& stall : disk_stalls) {
+    text += Str("  from ", ToSeconds(stall.begin), " s to ", ToSeconds(stall.end),
+                " s the disk of ", stall.node, " is full\n");
   }
   return text;
 }
@@ -67,6 +80,29 @@ FaultPlan DrawFaultPlan(uint64_t seed, std::span<const ClientId> clients,
   for (uint64_t i = stream.Below(bounds.aggregator_crashes_max + 1); i > 0; --i) {
     crash(kAggregator);
   }
+  if (bounds.one_way_share > 0) {
+    for (Partition& partition : plan.partitions) {
+      if (stream.Uniform() >= bounds.one_way_share) continue;
+      (stream.Below(2) == 0 ? partition.up : partition.down) = false;
+    }
+  }
+  if (bounds.tail_max > 0) {
+    plan.links.tail = Draw(stream, bounds.tail_max);
+    plan.links.tail_median = Seconds(Draw(stream, bounds.tail_median_max_s));
+  }
+  const auto any_node = [&] {
+    const size_t i = stream.Below(clients.size() + 1);
+    return i == clients.size() ? kAggregator : clients[i];
+  };
+  for (uint64_t i = stream.Below(bounds.clock_jumps_max + 1); i > 0; --i) {
+    plan.clock_jumps.push_back({any_node(), Seconds(Draw(stream, bounds.span_s)),
+                                (2 * stream.Uniform() - 1) * bounds.clock_jump_max_s});
+  }
+  for (uint64_t i = stream.Below(bounds.disk_stalls_max + 1); i > 0; --i) {
+    DiskStall stall{any_node(), Seconds(Draw(stream, bounds.span_s)), Nanos{0}};
+    stall.end = stall.begin + Seconds(Draw(stream, bounds.disk_stall_max_s));
+    plan.disk_stalls.push_back(stall);
+  }
   std::stable_sort(plan.crashes.begin(), plan.crashes.end(),
                    [](const Crash& a, const Crash& b) { return a.at < b.at; });
   return plan;
@@ -75,12 +111,14 @@ FaultPlan DrawFaultPlan(uint64_t seed, std::span<const ClientId> clients,
 Weather WeatherOf(const FaultPlan& plan, const EventQueue& queue) {
   const auto luck =
       std::make_shared<RandomStream>(RandomStream::Derive(plan.seed, {"messages' luck"}));
-  return [plan, &queue, luck](const ClientId& client) {
+  return [plan, &queue, luck](const ClientId& client, bool up) {
     std::vector<Nanos> copies;
-    if (Parted(plan, client, queue.now()) || luck->Uniform() < plan.links.loss) return copies;
+    if (Parted(plan, client, up, queue.now()) || luck->Uniform() < plan.links.loss) return copies;
     const auto copy = [&] {
       const bool held = luck->Uniform() < plan.links.reorder;
       copies.push_back(held ? Seconds(Draw(*luck, ToSeconds(plan.links.hold_max))) : Nanos{0});
+      if (plan.links.tail == 0 || luck->Uniform() >= plan.links.tail) return;
+      copies.back() += Seconds(ToSeconds(plan.links.tail_median) * std::exp(luck->Normal()));
     };
     copy();
     if (luck->Uniform() < plan.links.repeat) copy();

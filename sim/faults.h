@@ -20,13 +20,17 @@ struct LinkFaults {
   double repeat = 0;   // share that arrive twice
   double reorder = 0;  // share held back, so that later ones overtake them
   Nanos hold_max{0};   // by at most this
+  double tail = 0;  // share delayed by a log-normal time of median tail_median, σ = 1 (p99: ×10)
+  Nanos tail_median{0};
 };
 
-/// Nothing passes between the aggregator and a client.
+/// Nothing passes between the aggregator and a client, or nothing one way.
 struct Partition {
   Nanos begin{0};
   Nanos end{0};
   std::vector<ClientId> clients;
+  bool up = true;    // to the aggregator
+  bool down = true;  // from it
 };
 
 /// A process dies without a word and is started again on what its disk holds.
@@ -36,11 +40,27 @@ struct Crash {
   Nanos down{0};
 };
 
+/// A node's wall clock is set by that much, its steady clock goes on.
+struct ClockJump {
+  ClientId node;
+  Nanos at{0};
+  double by_s = 0;
+};
+
+/// A node's disk takes nothing meanwhile; what is written waits.
+struct DiskStall {
+  ClientId node;
+  Nanos begin{0};
+  Nanos end{0};
+};
+
 struct FaultPlan {
   uint64_t seed = 1;  // of the messages' luck and of what crashes leave on disks
   LinkFaults links;
   std::vector<Partition> partitions;
   std::vector<Crash> crashes;
+  std::vector<ClockJump> clock_jumps = {};
+  std::vector<DiskStall> disk_stalls = {};
 
   /// One line a fault, for people.
   [[nodiscard]] std::string Text() const;
@@ -59,6 +79,13 @@ struct FaultBounds {
   uint64_t client_crashes_max = 4;
   uint64_t aggregator_crashes_max = 2;
   double down_max_s = 10;
+  double one_way_share = 0;  // of partitions that stop one direction only
+  double tail_max = 0;
+  double tail_median_max_s = 1;
+  uint64_t clock_jumps_max = 0;
+  double clock_jump_max_s = 3600;  // either way
+  uint64_t disk_stalls_max = 0;
+  double disk_stall_max_s = 5;
 };
 [[nodiscard]] FaultPlan DrawFaultPlan(uint64_t seed, std::span<const ClientId> clients,
                                       const FaultBounds& bounds = {});

@@ -17,11 +17,11 @@ constexpr int64_t kSlackMicros = 3'000'000;
 /// Folds the ledger by rules of its own: nothing here is the aggregator's code.
 class Rules {
  public:
-  explicit Rules(const Settings& settings) : settings_(settings) {}
+  Rules(const Settings& settings, bool clocks_jump)
+      : settings_(settings), clocks_jump_(clocks_jump) {}
 
-  Status Add(const LedgerEvent& row) {
+  Status Add(const LedgerEvent& row, const RunEvent& event) {
     now_us_ = row.wall_us;
-    WEFT_TRY_ASSIGN(const RunEvent event, FromEvent(row));
     if (finished_ && !std::holds_alternative<RunResumed>(event)) {
       return Broken("the run had finished");
     }
@@ -54,23 +54,33 @@ class Rules {
     deadline_us_ = static_cast<int64_t>(event.plan.deadline_s * 1e6);
     cohort_.clear();
     for (const ClientPlan& client : event.plan.cohort) {
+      const RoundId asked = AskedIn(event.plan, client);
+      const bool known = asked == event.plan.round || ever_asked_.contains({client.client, asked});
+      if (!known) return Broken(Str(client.client, " was never asked in round ", asked));
+      const auto late = static_cast<int64_t>(event.plan.round.number - asked.number);
+      if (late > settings_.cohort.max_staleness) {
+        return Broken(Str(client.client, " is ", late, " rounds late and still asked"));
+      }
+      ever_asked_.insert({client.client, asked});
       cohort_[client.client] = client.adapter;
-      asked_[client.client] = client.adapter;
+      asked_[client.client] = {client.adapter, asked};
     }
     return OkStatus();
   }
 
   Status operator()(const UpdateAccepted& event) {
     const UpdateHeader& header = event.header;
-    if (!open_ || header.round.number != version_ + 1) {
+    if (!open_ || event.CountsIn().number != version_ + 1) {
       return Broken(
-          Str("an update of round ", header.round, " is accepted after version ", version_));
+          Str("an update for round ", event.CountsIn(), " is accepted after version ", version_));
     }
     const auto asked = asked_.find(header.client);
-    if (asked == asked_.end() || asked->second != header.spec) {
+    if (asked == asked_.end() || asked->second != std::pair(header.spec, header.round) ||
+        header.version.number + 1 != header.round.number) {
       return Broken(Str("the update of ", header.client, " was not asked for"));
     }
-    if (!accepted_.insert(header.client).second) {
+    if (merged_.contains({header.client, header.round}) ||
+        !accepted_.emplace(header.client, header).second) {
       return Broken(Str("the update of ", header.client, " counts twice"));
     }
     return OkStatus();
@@ -99,6 +109,7 @@ class Rules {
       return Broken(Str("version ", event.version, " follows version ", version_));
     }
     if (event.version.number > 0) WEFT_TRY(Merged(event));
+    for (const auto& [client, header] : accepted_) merged_.insert({client, header.round});
     published_ = true;
     version_ = event.version.number;
     open_ = false;
@@ -130,12 +141,14 @@ class Rules {
   Status Broken(const std::string& what) const { return Internal(what); }
 
   [[nodiscard]] size_t Quorum() const {
-    const double share = settings_.cohort.quorum * static_cast<double>(cohort_.size());
+    const auto buffer = static_cast<size_t>(settings_.cohort.buffer);
+    const size_t wanted = buffer == 0 ? cohort_.size() : std::min(buffer, cohort_.size());
+    const double share = settings_.cohort.quorum * static_cast<double>(wanted);
     return static_cast<size_t>(std::max(1.0, std::ceil(share - 1e-9)));
   }
 
   Status InTime(std::string_view how) const {
-    if (now_us_ - since_us_ <= deadline_us_ + kSlackMicros) return OkStatus();
+    if (clocks_jump_ || now_us_ - since_us_ <= deadline_us_ + kSlackMicros) return OkStatus();
     return Broken(Str("a round is ", how, " ", static_cast<double>(now_us_ - since_us_) * 1e-6,
                       " s after it was opened, its deadline is ",
                       static_cast<double>(deadline_us_) * 1e-6, " s"));
@@ -144,7 +157,46 @@ class Rules {
   Status Merged(const RoundPublished& event) const {
     std::vector<ClientId> merged;
     for (const auto& [client, norm] : event.certificate.client_norms) merged.push_back({client});
-    return Counted(merged, Str("version ", event.version));
+    WEFT_TRY(Counted(merged, Str("version ", event.version)));
+    return WeightsAsPlanned(event);
+  }
+
+  // Without a robust rule each change counts by its client's share of the round's examples (tokens,
+  // clients), those of τ rounds ago by (1 + τ)^−a of that: the weights that the certificate says
+  // were used must be those, and nothing else can be where it names none.
+  Status WeightsAsPlanned(const RoundPublished& event) const {
+    if (settings_.strategy.robust.rule != "none" || settings_.strategy.robust.clip != "none") {
+      return OkStatus();
+    }
+    double sum = 0;
+    double planned = 0;
+    for (const auto& [client, header] : accepted_) sum += Size(header);
+    const auto& named = event.certificate.client_coefficients;
+    for (const auto& [client, header] : accepted_) {
+      const double late = event.version.number - header.round.number;
+      const double weight =
+          Size(header) / sum * std::pow(1 + late, -settings_.cohort.staleness_exponent);
+      planned += weight;
+      if (named.empty() && late == 0) continue;
+      const auto found = std::find_if(named.begin(), named.end(), [&](const auto& entry) {
+        return entry.first == client.name;
+      });
+      if (found == named.end() || std::abs(found->second - weight) > 1e-12) {
+        return Broken(Str("the change of ", client, " counts ",
+                          found == named.end() ? 0 : found->second, ", planned was ", weight));
+      }
+    }
+    double used = named.empty() ? 1 : 0;
+    for (const auto& [client, weight] : named) used += weight;
+    if (std::abs(used - planned) <= 1e-12) return OkStatus();
+    return Broken(Str("weights add up to ", used, ", planned was ", planned));
+  }
+
+  [[nodiscard]] double Size(const UpdateHeader& header) const {
+    const CohortSettings& cohort = settings_.cohort;
+    if (cohort.weighting == "uniform") return 1;
+    if (cohort.weighting == "tokens") return static_cast<double>(header.label_tokens);
+    return static_cast<double>(std::min<uint64_t>(header.num_examples, cohort.max_examples));
   }
 
   // What ends a round counts those who were accepted, each once, and enough of them.
@@ -152,7 +204,9 @@ class Rules {
     WEFT_TRY(InTime("published"));
     if (!open_) return Broken(Str(what, " without an open round"));
     const std::set<ClientId> counted(clients.begin(), clients.end());
-    if (counted != accepted_ || counted.size() != clients.size()) {
+    std::set<ClientId> accepted;
+    for (const auto& [client, header] : accepted_) accepted.insert(client);
+    if (counted != accepted || counted.size() != clients.size()) {
       return Broken(
           Str(what, " merged ", clients.size(), " updates, accepted were ", accepted_.size()));
     }
@@ -163,6 +217,7 @@ class Rules {
   }
 
   const Settings& settings_;
+  const bool clocks_jump_;
   int64_t now_us_ = 0;
   int64_t since_us_ = 0;
   int64_t deadline_us_ = 0;
@@ -170,9 +225,11 @@ class Rules {
   bool published_ = false;
   bool open_ = false;
   uint32_t version_ = 0;
-  std::map<ClientId, AdapterSpec> cohort_;  // of the open try
-  std::map<ClientId, AdapterSpec> asked_;   // of all tries at this round
-  std::set<ClientId> accepted_;             // for the next version
+  std::map<ClientId, AdapterSpec> cohort_;                     // of the open try
+  std::map<ClientId, std::pair<AdapterSpec, RoundId>> asked_;  // of all tries at this round
+  std::set<std::pair<ClientId, RoundId>> ever_asked_;
+  std::set<std::pair<ClientId, RoundId>> merged_;  // updates in some version
+  std::map<ClientId, UpdateHeader> accepted_;      // for the next version
   std::string best_by_;
   double best_loss_ = 0;
 };
@@ -186,13 +243,26 @@ Status CheckBlob(const Store& disk, const std::string& name, const std::string& 
 
 }  // namespace
 
-Status CheckRunLedger(std::span<const LedgerEvent> ledger, const Settings& settings) {
-  Rules rules(settings);
+Status CheckRunLedger(std::span<const LedgerEvent> ledger, const Settings& settings,
+                      bool clocks_jump) {
+  Rules rules(settings, clocks_jump);
   for (const LedgerEvent& row : ledger) {
-    WEFT_TRY(rules.Add(row).Within(Str("[invariant] row ", row.seq, " ", row.kind)));
+    WEFT_TRY_ASSIGN(const RunEvent event, FromEvent(row));
+    WEFT_TRY(rules.Add(row, event).Within(Str("[invariant] row ", row.seq, " ", row.kind)));
   }
   return OkStatus();
 }
+
+struct InvariantChecker::Seen {
+  Rules rules;
+  std::vector<RunEvent> events;
+};
+
+InvariantChecker::InvariantChecker(Settings settings, bool clocks_jump)
+    : settings_(std::move(settings)),
+      seen_(std::make_unique<Seen>(Seen{Rules(settings_, clocks_jump), {}})) {}
+
+InvariantChecker::~InvariantChecker() = default;
 
 void InvariantChecker::Break(const Status& why) {
   if (status_.ok() && !why.ok()) status_ = why;
@@ -208,6 +278,17 @@ Status InvariantChecker::CheckKept(const std::vector<LedgerEvent>& ledger) {
   return OkStatus();
 }
 
+// Rows seen before are what they were: CheckKept looked at their hash.
+Status InvariantChecker::CheckNew(const std::vector<LedgerEvent>& ledger) {
+  for (size_t i = seen_->events.size(); i < ledger.size(); ++i) {
+    const LedgerEvent& row = ledger[i];
+    WEFT_TRY_ASSIGN(RunEvent event, FromEvent(row));
+    WEFT_TRY(seen_->rules.Add(row, event).Within(Str("[invariant] row ", row.seq, " ", row.kind)));
+    seen_->events.push_back(std::move(event));
+  }
+  return OkStatus();
+}
+
 Status InvariantChecker::CheckBlobs(const std::vector<LedgerEvent>& ledger,
                                     const Store& disk) const {
   std::map<std::string, std::string> wanted;  // name → SHA-256
@@ -215,8 +296,9 @@ Status InvariantChecker::CheckBlobs(const std::vector<LedgerEvent>& ledger,
   std::vector<std::string> spool;
   uint32_t newest = 0;
   std::optional<uint32_t> best;  // none where nobody evaluates
-  for (const LedgerEvent& row : ledger) {
-    WEFT_TRY_ASSIGN(const RunEvent event, FromEvent(row));
+  for (size_t i = 0; i < seen_->events.size(); ++i) {
+    const LedgerEvent& row = ledger[i];
+    const RunEvent& event = seen_->events[i];
     if (const auto* published = std::get_if<RoundPublished>(&event)) {
       newest = published->version.number;
       states[newest] = {published->state.name, published->state.sha256};
@@ -257,21 +339,21 @@ void InvariantChecker::Look(const Store& disk) {
   ++looks_;
   const Result<std::vector<LedgerEvent>> ledger = disk.ReadLedger();
   if (!ledger.ok()) return Break(ledger.status().Within("[invariant]"));
-  Break(CheckKept(*ledger));
-  Break(CheckRunLedger(*ledger, settings_));
-  Break(CheckBlobs(*ledger, disk));
+  const auto look = [&]() -> Status {
+    WEFT_TRY(CheckKept(*ledger));
+    WEFT_TRY(CheckNew(*ledger));
+    return CheckBlobs(*ledger, disk);
+  };
+  Break(look());
 }
 
 void InvariantChecker::OnSent(const ClientId& to, const Message& message, const Store& disk) {
   const auto* verdict = std::get_if<UpdateVerdict>(&message);
   if (verdict == nullptr || verdict->code != Code::kOk) return;
   Look(disk);
-  const Result<std::vector<LedgerEvent>> ledger = disk.ReadLedger();
-  if (!ledger.ok()) return;
-  for (const LedgerEvent& row : *ledger) {
-    if (row.kind != UpdateAccepted::kKind) continue;
-    const Result<UpdateAccepted> accepted = FromEvent<UpdateAccepted>(row);
-    if (accepted.ok() && accepted->header.client == to &&
+  for (const RunEvent& event : seen_->events) {
+    const auto* accepted = std::get_if<UpdateAccepted>(&event);
+    if (accepted != nullptr && accepted->header.client == to &&
         accepted->header.round == verdict->round) {
       return;
     }

@@ -3,6 +3,7 @@
 // acknowledged is lost, nothing is counted that should not be, every round ends in its time.
 
 #include <map>
+#include <memory>
 #include <set>
 #include <span>
 #include <string>
@@ -18,17 +19,22 @@ namespace weft::sim {
 /// one:
 ///   versions count up by one; a round is opened for the next version only, and ends (published or
 ///   missed) within its deadline of its opening or of the aggregator's last start
-///   an update is accepted once a round, and again only after it was lost, from a client that was
-///   ever asked, at the rank it was asked for
-///   what a round merged is exactly what was accepted for it, and at least its quorum
-///   the best version's loss only falls while the same judge speaks
-///   after the run has finished nothing follows but a new start
-[[nodiscard]] Status CheckRunLedger(std::span<const LedgerEvent> ledger, const Settings& settings);
+///   an update is accepted once in the run, and again only after it was lost, from a client that
+///   was ever asked, at the rank it was asked for, at most cohort.max-staleness rounds late without
+///   a robust rule the weights of a merge are those of the plan, and add up to its sum what a round
+///   merged is exactly what was accepted for it, and at least its quorum the best version's loss
+///   only falls while the same judge speaks after the run has finished nothing follows but a new
+///   start
+/// Rows tell the aggregator's wall clock: where that jumps (`clocks_jump`) deadlines are not looked
+/// at.
+[[nodiscard]] Status CheckRunLedger(std::span<const LedgerEvent> ledger, const Settings& settings,
+                                    bool clocks_jump = false);
 
 /// The rules about disks and messages as well. Calls come from the simulator's loop.
 class InvariantChecker {
  public:
-  explicit InvariantChecker(Settings settings) : settings_(std::move(settings)) {}
+  explicit InvariantChecker(Settings settings, bool clocks_jump = false);
+  ~InvariantChecker();
 
   /// The aggregator's disk as it is now: the ledger keeps its rules, has lost nothing since the
   /// last look, and the blobs it speaks of are there; an update that it calls lost was not kept.
@@ -44,9 +50,13 @@ class InvariantChecker {
  private:
   void Break(const Status& why);
   [[nodiscard]] Status CheckKept(const std::vector<LedgerEvent>& ledger);
+  /// Rows that no look has seen yet, against the rules.
+  [[nodiscard]] Status CheckNew(const std::vector<LedgerEvent>& ledger);
   [[nodiscard]] Status CheckBlobs(const std::vector<LedgerEvent>& ledger, const Store& disk) const;
 
+  struct Seen;  // the rows that were looked at, as events, and where they lead by the rules
   const Settings settings_;
+  const std::unique_ptr<Seen> seen_;
   Status status_;
   std::string last_hash_;  // of the newest row seen
   uint64_t last_seq_ = 0;

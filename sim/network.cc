@@ -70,7 +70,9 @@ Status SimNetwork::Carry(const ClientId& from, const ClientId& to, Frames frames
     Deliver(from, to, std::move(frames), arrival);
     return OkStatus();
   }
-  for (const Nanos delay : weather_(upward ? from : to)) Deliver(from, to, frames, arrival + delay);
+  for (const Nanos delay : weather_(upward ? from : to, upward)) {
+    Deliver(from, to, frames, arrival + delay);
+  }
   return OkStatus();
 }
 

@@ -18,9 +18,10 @@ struct LinkProfile {
   double bytes_per_s = 12.5e6;                   // each way; 0: unlimited
 };
 
-/// What becomes of a message on a client's link, in either direction: one extra delay for each copy
-/// that arrives; none: it is lost. Frames may then overtake one another, which no real link does.
-using Weather = std::function<std::vector<Nanos>(const ClientId& client)>;
+/// What becomes of a message on a client's link, to the aggregator or from it: one extra delay for
+/// each copy that arrives; none: it is lost. Frames may then overtake one another, which no real
+/// link does.
+using Weather = std::function<std::vector<Nanos>(const ClientId& client, bool to_aggregator)>;
 
 class SimNetwork {
  public:

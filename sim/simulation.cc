@@ -32,9 +32,6 @@ namespace {
 
 using Steady = std::chrono::steady_clock;
 
-// Of one write to a disk that can crash; without crashes nobody would see the difference.
-constexpr Nanos kWriteTime = std::chrono::milliseconds(2);
-
 double SecondsSince(Steady::time_point start) {
   return std::chrono::duration<double>(Steady::now() - start).count();
 }
@@ -136,7 +133,9 @@ class Simulation {
     world.on_worker_start = [threads] { at::set_num_threads(threads); };
     world.log_sink = log::StderrSink();
     world.log_level = log::LevelFromName(settings_.run.log_level);
-    if (faulty) world.write_time = kWriteTime;
+    // Without crashes nobody would see the difference.
+    if (faulty) world.write_time = options_.write_time;
+    world.disk_bug = options_.disk_bug;
     if (settings_.sim.world == "inproc") {
       if (faulty) return InvalidArgument("[sim] faults need the virtual world, not \"inproc\"");
       world_ = MakeInprocWorld(std::move(world));
@@ -166,11 +165,18 @@ class Simulation {
     return aggregator_->Start();
   }
 
+  // By how much longer than usual the site's machine takes.
+  [[nodiscard]] double SlownessOf(const Site& site) const {
+    RandomStream stream =
+        RandomStream::Derive(settings_.run.seed, {"step-cost", site.client().name});
+    return std::exp(settings_.sim.step_cost_spread * stream.Normal());
+  }
+
   Status StartClient(size_t index) {
     const VirtualClient& client = population_.clients[index];
     ClientOptions options = MakeClientOptions(*client.site, shared_, settings_.model.device,
                                               client.rank, client.method);
-    options.step_cost = Seconds(settings_.sim.step_cost_ms / 1000);
+    options.step_cost = Seconds(settings_.sim.step_cost_ms / 1000 * SlownessOf(*client.site));
     const ClientId name = options.name;
     clients_[index] = std::make_unique<ClientNode>(world_->MakeEnv(name), std::move(options));
     return clients_[index]->Start();
@@ -185,16 +191,37 @@ class Simulation {
         options_.faults ? *options_.faults : DrawFaultPlan(*options_.fault_seed, names);
     Notice(plan.Text());
     virtual_->network().SetWeather(WeatherOf(plan, virtual_->queue()));
-    checker_.emplace(settings_);
-    virtual_->network().SetTap(
-        [this](const ClientId& from, const ClientId& to, const Frames& frames) {
-          if (from != kAggregator) return;
-          const Result<Message> message = DecodeMessage(frames.control);
-          if (message.ok()) checker_->OnSent(to, *message, virtual_->disk(kAggregator));
-        });
+    checker_.emplace(settings_, !plan.clock_jumps.empty());
+    virtual_->network().SetTap([this](const ClientId& from, const ClientId& to,
+                                      const Frames& frames) { OnMessage(from, to, frames); });
     for (const Crash& crash : plan.crashes) {
       virtual_->At(crash.at, [this, crash] { Kill(crash); });
     }
+    for (const ClockJump& jump : plan.clock_jumps) {
+      virtual_->At(jump.at, [this, jump] {
+        virtual_->JumpClock(jump.node, jump.by_s);
+        Event(Str("the wall clock of ", jump.node, " jumps by ", jump.by_s, " s"));
+      });
+    }
+    for (const DiskStall& stall : plan.disk_stalls) {
+      virtual_->At(stall.begin, [this, stall] {
+        virtual_->StallDisk(stall.node, stall.end);
+        Event(Str("the disk of ", stall.node, " is full until ", ToSeconds(stall.end), " s"));
+      });
+    }
+  }
+
+  void OnMessage(const ClientId& from, const ClientId& to, const Frames& frames) {
+    ++report_.messages;
+    if (from != kAggregator && !options_.on_event) return;
+    const Result<Message> message = DecodeMessage(frames.control);
+    if (!message.ok()) return;
+    if (options_.on_event) Event(Str(from, " to ", to, ": ", MessageName(*message)));
+    if (from == kAggregator) checker_->OnSent(to, *message, virtual_->disk(kAggregator));
+  }
+
+  void Event(const std::string& what) const {
+    if (options_.on_event) options_.on_event(Str(world_->Elapsed(), " s  ", what));
   }
 
   void Kill(const Crash& crash) {
@@ -208,8 +235,10 @@ class Simulation {
     }
     virtual_->Kill(crash.node);
     ++report_.crashes;
+    Event(Str(crash.node, " dies"));
     if (crash.node == kAggregator) checker_->Look(virtual_->disk(kAggregator));
     virtual_->At(virtual_->queue().now() + crash.down, [this, node = crash.node] {
+      Event(Str(node, " starts again"));
       const Status started = node == kAggregator ? StartAggregator() : StartClient(IndexOf(node));
       if (!started.ok() && broken_.ok()) broken_ = started.Within(Str("[sim] ", node, " again"));
     });
@@ -241,6 +270,7 @@ class Simulation {
     for (const VirtualClient& client : population_.clients) work.sites.push_back(client.site);
     RegisterTrainWork(table_, std::move(work));
     if (!attack_.attackers.empty()) RegisterAttack(table_, attack_);
+    if (options_.spoil) options_.spoil(table_);
     if (population_.evaluation.empty()) return OkStatus();
     ServerEvaluation evaluation;
     WEFT_TRY_ASSIGN(evaluation.model, shared_.models->Get(settings_.train.dtype));
@@ -278,6 +308,7 @@ class Simulation {
     report_.virtual_s = world_->Elapsed();
     if (checker_) {
       checker_->Look(virtual_->disk(kAggregator));
+      report_.looks = checker_->looks();
       if (broken_.ok()) broken_ = checker_->status();
       WEFT_TRY(broken_);
     }

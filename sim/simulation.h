@@ -9,7 +9,9 @@
 
 #include "common/base/result.h"
 #include "common/config/settings.h"
+#include "common/runtime/executor.h"
 #include "common/runtime/run_view.h"
+#include "sim/disk_bug.h"
 #include "sim/faults.h"
 
 namespace weft::sim {
@@ -28,6 +30,8 @@ struct SimulationReport {
   std::vector<std::string> adapter_sha256;  // after every round, [0] the initial one
   uint64_t peak_rss_mb = 0;
   uint64_t crashes = 0;                // of processes, where faults were asked for
+  uint64_t messages = 0;               // handed to links, likewise
+  uint64_t looks = 0;                  // of the checker, likewise
   std::string attack = "none";         // [sim] attack
   double attack_scale = 0;             // in effect; 0 where nobody attacks
   std::vector<std::string> attackers;  // by name
@@ -42,6 +46,14 @@ struct SimulationOptions {
   /// Draws the plan from this seed and the clients' names, where `faults` is not given.
   std::optional<uint64_t> fault_seed = std::nullopt;
   double virtual_s_max = 36000;
+  Nanos write_time = std::chrono::milliseconds(2);  // of one write to a disk that can crash
+  /// Told of every message, death and return, a line each: for the last moments of a run that broke
+  /// a rule. May be empty.
+  std::function<void(const std::string& line)> on_event = nullptr;
+  /// For tests of the checkers: disks that do not keep their word, work that is not done as it
+  /// should be.
+  DiskBug disk_bug = DiskBug::kNone;
+  std::function<void(WorkTable& work)> spoil = nullptr;
   /// Run folder that is written, ledger and blobs at the end, a PEFT folder of every round; it must
   /// not hold a run. Empty: none, and [run] keep-updates keeps nothing.
   std::string out_dir;

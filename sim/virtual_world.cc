@@ -60,7 +60,8 @@ struct VirtualWorld::Process {
         disk({.queue = world.queue_,
               .wall_us = [this] { return clock.WallMicros(); },
               .write_time = world.options_.write_time,
-              .seed = RandomStream::Derive(world.options_.seed, {"disk", node.name}).key()}),
+              .seed = RandomStream::Derive(world.options_.seed, {"disk", node.name}).key(),
+              .bug = world.options_.disk_bug}),
         entropy(RandomStream::Derive(world.options_.seed, {"entropy", node.name})),
         log(
             node.name, world.options_.log_sink, [this] { return clock.WallMicros(); },
@@ -104,6 +105,14 @@ void VirtualWorld::Kill(const ClientId& node) {
   process.life.End();
   process.disk.Crash();
   network_.Drop(node);
+}
+
+void VirtualWorld::JumpClock(const ClientId& node, double seconds) {
+  processes_.at(node)->clock.JumpBy(seconds);
+}
+
+void VirtualWorld::StallDisk(const ClientId& node, Nanos end) {
+  processes_.at(node)->disk.StallUntil(end);
 }
 
 const Store& VirtualWorld::disk(const ClientId& node) const {

@@ -30,6 +30,11 @@ class VirtualWorld : public World {
   /// first; its next life begins with the Env it already has.
   void Kill(const ClientId& node);
 
+  /// The node's wall clock is set by that much.
+  void JumpClock(const ClientId& node, double seconds);
+  /// The node's disk takes nothing before that time.
+  void StallDisk(const ClientId& node, Nanos end);
+
   [[nodiscard]] const EventQueue& queue() const { return queue_; }
   [[nodiscard]] SimNetwork& network() { return network_; }
   /// What lies on a node's disk; the node's Env was made before.

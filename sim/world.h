@@ -8,6 +8,7 @@
 
 #include "common/config/settings.h"
 #include "common/runtime/env.h"
+#include "sim/disk_bug.h"
 
 namespace weft::sim {
 
@@ -31,6 +32,7 @@ struct WorldOptions {
   uint64_t seed = 1;
   size_t workers = 1;
   Nanos write_time{0};                    // of one write to a virtual disk
+  DiskBug disk_bug = DiskBug::kNone;      // of every virtual disk
   const WorkTable* work = nullptr;        // for all nodes; jobs say whose they are
   std::function<void()> on_worker_start;  // on each worker thread
   std::shared_ptr<log::Sink> log_sink;

@@ -83,7 +83,8 @@ Result<SentBlocks> BlocksSent(const Strategy& strategy, const MergeInput& input,
     while (kind < heads.size() && !SentAlike(*heads[kind], plan)) ++kind;
     if (kind == heads.size()) {
       heads.push_back(&plan);
-      WEFT_TRY_ASSIGN(const std::optional<LowRank> own, strategy.Sent(input.global, site, plan));
+      WEFT_TRY_ASSIGN(const std::optional<LowRank> own,
+                      strategy.Sent(input.StartOf(k), site, plan));
       block_of.push_back(own ? sent.blocks.count() : -1);
       if (own) {
         factors.push_back(*own);

@@ -30,7 +30,7 @@ Result<std::vector<SeenChange>> SeenChanges(const MergeInput& input, size_t site
     WEFT_TRY_ASSIGN(LowRank own, input.updates.Factors(k, site));
     if (!fresh) {
       WEFT_TRY_ASSIGN(const std::optional<LowRank> sent,
-                      SentSlots(input.global, site, input.updates.plan(k)));
+                      SentSlots(input.StartOf(k), site, input.updates.plan(k)));
       if (sent) own = Difference(own, *sent);
     }
     changes.push_back({std::move(own), share});

@@ -27,7 +27,7 @@ class ExactSvd final : public SlotStrategy {
 
   Status Check(const StrategySettings& settings) const override {
     if (settings.carry) return OkStatus();
-    if (settings.slots == "top" && !settings.tail_on_client) return OkStatus();
+    if (settings.slots != "random" && !settings.tail_on_client) return OkStatus();
     return InvalidArgument(
         "[exact-svd] strategy.carry is off, so slots that a client is not given to train are lost: "
         "slots \"random\" and tail-on-client need the carry");
@@ -45,6 +45,11 @@ class ExactSvd final : public SlotStrategy {
       WEFT_TRY_ASSIGN(target.sum, input.updates.Mean(site));
     }
     return CutToRank(input, site, std::move(target), SiteRank(input.global.init, layer));
+  }
+
+ protected:
+  bool DrawsSlots(const StrategySettings& settings) const override {
+    return settings.slots == "random" || (settings.slots == "auto" && settings.carry);
   }
 };
 

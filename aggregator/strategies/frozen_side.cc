@@ -63,8 +63,8 @@ Result<at::Tensor> ElementChange(const MergeInput& input, size_t site, const std
 
 }  // namespace
 
-AdapterSpec FrozenSideStrategy::ForRound(const StrategySettings&, const AdapterSpec& spec, uint64_t,
-                                         uint64_t round) const {
+AdapterSpec FrozenSideStrategy::ForRound(const StrategySettings&, int64_t, const AdapterSpec& spec,
+                                         uint64_t, uint64_t round) const {
   AdapterSpec own = spec;
   if (spec.method == "lora") SetOption(own, "train", TrainedIn(round));
   return own;

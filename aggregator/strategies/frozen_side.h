@@ -20,8 +20,8 @@ class FrozenSideStrategy : public FactorStrategy {
             .keeps_basis = true};
   }
   std::span<const std::string_view> keys() const override { return {}; }
-  AdapterSpec ForRound(const StrategySettings& settings, const AdapterSpec& spec, uint64_t seed,
-                       uint64_t round) const override;
+  AdapterSpec ForRound(const StrategySettings& settings, int64_t global_rank,
+                       const AdapterSpec& spec, uint64_t seed, uint64_t round) const override;
   Result<SiteMerge> MergeSite(const MergeInput& input, const RoundSurvey& survey,
                               size_t site) const override;
 

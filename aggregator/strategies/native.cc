@@ -1,76 +1,16 @@
-// native: updates are merged in the coordinates of their method (Adapter::Merge) and published in
-// them, so that a download is as small as an upload, clients go on from where the merge left them,
-// and what layers share stays shared: MSPLoRA tier by tier, KaSA by stacking and QR–SVD, NOLA one
-// side at a time. One method and one rank for all clients.
+// native: every method's updates in that method's coordinates, so that what layers share stays
+// shared: MSPLoRA tier by tier, KaSA by stacking and QR–SVD, NOLA one side at a time, LoRA-XS by
+// its cores.
 
+#include "aggregator/strategies/own_coordinates.h"
 #include "aggregator/strategies/rules.h"
-#include "aggregator/strategies/slots.h"
-#include "common/base/str.h"
 
 namespace weft {
 namespace {
 
-class Native final : public Strategy {
+class Native final : public OwnCoordinates {
  public:
   std::string_view name() const override { return "native"; }
-
-  StrategyTraits traits() const override { return {.own_coordinates = true}; }
-  std::span<const std::string_view> keys() const override { return {}; }
-
-  Result<GlobalState> Init(const AdapterSpec& spec, std::span<const LinearSite> sites,
-                           uint64_t seed) const override {
-    WEFT_TRY_ASSIGN(const Adapter* method, FindAdapter(spec.method));
-    WEFT_TRY(method->CheckMerges(spec).Within("[native]"));
-    GlobalState global;
-    global.strategy = name();
-    global.init = spec;
-    WEFT_TRY_ASSIGN(global.adapter, method->Init(method->ForRound(spec, seed, 1), sites, seed));
-    return global;
-  }
-
-  // As it is, under the spec of the round.
-  Result<AdapterBundle> Cut(const GlobalState& global, const ClientPlan& client) const override {
-    AdapterBundle bundle;
-    bundle.adapter = global.adapter;
-    bundle.adapter->spec = client.adapter;
-    bundle.adapter->dense.clear();
-    return bundle;
-  }
-
-  Result<std::optional<LowRank>> Sent(const GlobalState& global, size_t site,
-                                      const ClientPlan&) const override {
-    WEFT_TRY_ASSIGN(LowRank factors, LowerSite(global.adapter.spec, global.adapter.sites[site]));
-    return std::optional<LowRank>(std::move(factors));
-  }
-
-  Result<Adapter::Merged> MergeWhole(const MergeInput& input) const override {
-    std::vector<AdapterState> states;
-    std::vector<AdapterUpdate> updates;
-    states.reserve(input.updates.size());
-    for (size_t k = 0; k < input.updates.size(); ++k) {
-      WEFT_TRY_ASSIGN(AdapterState state, input.updates.State(k));
-      states.push_back(std::move(state));
-      updates.push_back({&states.back(), input.updates.weight(k)});
-    }
-    const AdapterSpec& spec = input.updates.plan(0).adapter;
-    WEFT_TRY_ASSIGN(const Adapter* method, FindAdapter(spec.method));
-    return method->Merge(updates, spec, 0);
-  }
-
-  Result<SiteMerge> MergeSite(const MergeInput& input, const RoundSurvey&,
-                              size_t site) const override {
-    const AdapterState& state = input.whole->state;
-    const LinearSite& layer = state.sites[site].site;
-    SiteMerge merge;
-    WEFT_TRY_ASSIGN(merge.factors, LowerSite(state.spec, state.sites[site]));
-    WEFT_TRY_ASSIGN(merge.sum, input.updates.Mean(site));
-    merge.rest = LowRankSum(layer.out, layer.in);
-    merge.before_truncation = LowRankSum(layer.out, layer.in);
-    merge.before_truncation.Add(input.whole->before_cutting[site].factors);
-    merge.spectrum = Spectrum(merge.factors);
-    merge.whole_energy = EnergyFrom(merge.spectrum, 0);
-    return merge;
-  }
 };
 
 }  // namespace

@@ -67,8 +67,8 @@ Status CheckRanges(const StrategySettings& settings) {
   WEFT_TRY(check(s.global_rank >= 0 && s.global_rank <= limits::kRankMax, "global-rank",
                  s.global_rank, Str("0 (the largest rank of any client) to ", limits::kRankMax)));
   WEFT_TRY(check(s.energy >= 0 && s.energy <= 1, "energy", s.energy, "a share from 0 (off) to 1"));
-  WEFT_TRY(check(one_of(s.slots, {"top", "random"}), "slots", Str('"', s.slots, '"'),
-                 "\"top\" or \"random\""));
+  WEFT_TRY(check(one_of(s.slots, {"auto", "top", "random"}), "slots", Str('"', s.slots, '"'),
+                 "\"auto\", \"top\" or \"random\""));
   WEFT_TRY(check(one_of(s.split, {"left", "balanced"}), "split", Str('"', s.split, '"'),
                  "\"left\" or \"balanced\""));
   WEFT_TRY(check(s.stack_budget_mb >= 1, "stack-budget-mb", s.stack_budget_mb, "at least 1"));
@@ -87,10 +87,11 @@ Status CheckRanges(const StrategySettings& settings) {
 
 std::span<const Strategy* const> StrategyRegistry() {
   static const std::array strategies = {
-      &ExactSvdStrategy(),    &FedAskStrategy(),  &FedAvgStrategy(),  &FedExStrategy(),
-      &FedMomentumStrategy(), &FedRotStrategy(),  &FedSvdStrategy(),  &FfaStrategy(),
-      &FloraStrategy(),       &FloristStrategy(), &HetLoraStrategy(), &LoraFairStrategy(),
-      &NativeStrategy(),      &RaFloraStrategy(), &RblaStrategy(),    &RoLoraStrategy()};
+      &ExactSvdStrategy(),    &FedAskStrategy(), &FedAvgStrategy(),  &FedExStrategy(),
+      &FedMomentumStrategy(), &FedRotStrategy(), &FedSbStrategy(),   &FedSvdStrategy(),
+      &FfaStrategy(),         &FloraStrategy(),  &FloristStrategy(), &HetLoraStrategy(),
+      &LoraFairStrategy(),    &NativeStrategy(), &RaFloraStrategy(), &RblaStrategy(),
+      &RoLoraStrategy()};
   return strategies;
 }
 
@@ -105,7 +106,7 @@ Result<const Strategy*> FindStrategy(std::string_view name) {
 
 Status Strategy::Check(const StrategySettings&) const { return OkStatus(); }
 
-AdapterSpec Strategy::ForRound(const StrategySettings&, const AdapterSpec& spec, uint64_t,
+AdapterSpec Strategy::ForRound(const StrategySettings&, int64_t, const AdapterSpec& spec, uint64_t,
                                uint64_t) const {
   return spec;
 }
@@ -129,6 +130,26 @@ Status CheckStrategySettings(const StrategySettings& settings, const LocalTraini
                                "fedavg"));
   }
   return OkStatus();
+}
+
+Status CheckStaleness(const StrategySettings& settings, const CohortSettings& cohort) {
+  if (cohort.max_staleness == 0) return OkStatus();
+  const auto counts_late = [](const Strategy& strategy) {
+    const StrategyTraits traits = strategy.traits();
+    return traits.any_weights && traits.gauge_free;
+  };
+  WEFT_TRY_ASSIGN(const Strategy* strategy, FindStrategy(settings.name));
+  if (counts_late(*strategy) && settings.carry) return OkStatus();
+  std::string able;
+  for (const Strategy* each : StrategyRegistry()) {
+    if (counts_late(*each)) able += Str(able.empty() ? "" : ", ", each->name());
+  }
+  return InvalidArgument(
+      Str("[cohort] max-staleness is ", cohort.max_staleness, ", but strategy ", settings.name,
+          settings.carry ? "" : " without carry",
+          " merges what clients hold, and what they hold of an older version means nothing in this "
+          "one; set it to 0, or use one of: ",
+          able));
 }
 
 }  // namespace weft

@@ -63,6 +63,10 @@ class SiteUpdates final : public UpdateSource {
   [[nodiscard]] double update_norm(size_t client) const override {
     return all_.update_norm(client);
   }
+  [[nodiscard]] const GlobalState* older_global(size_t client) const override {
+    return all_.older_global(client);
+  }
+  [[nodiscard]] double discount(size_t client) const override { return all_.discount(client); }
   [[nodiscard]] Result<LowRank> Factors(size_t client, size_t site) const override {
     return all_.Factors(client, site);
   }
@@ -97,6 +101,10 @@ class WeighedUpdates final : public UpdateSource {
   [[nodiscard]] double update_norm(size_t client) const override {
     return all_.update_norm(client);
   }
+  [[nodiscard]] const GlobalState* older_global(size_t client) const override {
+    return all_.older_global(client);
+  }
+  [[nodiscard]] double discount(size_t client) const override { return all_.discount(client); }
   [[nodiscard]] Result<LowRank> Factors(size_t client, size_t site) const override {
     return all_.Factors(client, site);
   }
@@ -248,7 +256,8 @@ Status AlignClients(const Strategy& strategy, const MergeInput& input, size_t si
   for (size_t k = 0; k < input.updates.size(); ++k) {
     const ClientPlan& plan = input.updates.plan(k);
     if (sent_to == nullptr || !SentAlike(*sent_to, plan)) {
-      WEFT_TRY_ASSIGN(const std::optional<LowRank> sent, strategy.Sent(input.global, site, plan));
+      WEFT_TRY_ASSIGN(const std::optional<LowRank> sent,
+                      strategy.Sent(input.StartOf(k), site, plan));
       sent_with_change = sent ? InnerProduct(*sent, change) : 0;
       sent_to = &plan;
     }
@@ -334,22 +343,25 @@ Result<std::vector<SiteOutcome>> MergeSites(const Round& round, JobControl& cont
   return outcomes;
 }
 
-// One whole module of all clients: the mean Σ p_k θ_k in client order, or what the robust rule
-// makes of the changes θ_k − θ.
-at::Tensor MergeModule(const std::vector<at::Tensor>& values, const at::Tensor& old,
+// One whole module of all clients: the mean Σ p_k θ_k in client order, or what the chosen weights
+// make of the changes θ_k − what k was sent.
+at::Tensor MergeModule(const std::vector<at::Tensor>& values, size_t module, const at::Tensor& old,
                        const MergeInput& input, const std::optional<ClientChoice>& choice) {
+  const auto change = [&](size_t k) {
+    return values[k] - input.StartOf(k).adapter.dense[module].value.to(at::kDouble);
+  };
   if (choice && LooksAtElements(input.settings.robust)) {
     std::vector<at::Tensor> seen;
     for (size_t k = 0; k < values.size(); ++k) {
       const double share = choice->coefficients[k];
-      if (share > 0) seen.push_back((values[k] - old) * share);
+      if (share > 0) seen.push_back(change(k) * share);
     }
     return seen.empty() ? old : old + CombineElements(input.settings.robust, at::stack(seen));
   }
   at::Tensor merged = choice ? old.clone() : at::zeros_like(old);
   for (size_t k = 0; k < values.size(); ++k) {
     if (choice) {
-      merged.add_(values[k] - old, choice->coefficients[k]);
+      merged.add_(change(k), choice->coefficients[k]);
     } else {
       merged.add_(values[k], input.updates.weight(k));
     }
@@ -372,7 +384,7 @@ Result<std::vector<NamedTensor>> MergeDense(const MergeInput& input,
   }
   for (size_t i = 0; i < olds.size(); ++i) {
     const at::Tensor old = olds[i].value.to(at::kDouble);
-    merged.push_back({olds[i].name, MergeModule(values[i], old, input, choice).to(at::kFloat)});
+    merged.push_back({olds[i].name, MergeModule(values[i], i, old, input, choice).to(at::kFloat)});
     if (AllFinite(merged.back().value)) continue;
     return InvalidArgument(
         Str("[merge] the merged ", olds[i].name, " has values that are not finite in float32"));
@@ -380,18 +392,44 @@ Result<std::vector<NamedTensor>> MergeDense(const MergeInput& input,
   return merged;
 }
 
-// What a robust rule makes of the round; nothing where none is set.
+// A late update counts less: c_k (1 + τ)^−a.
+void DiscountLate(const UpdateSource& updates, ClientChoice& choice) {
+  for (size_t k = 0; k < updates.size(); ++k) {
+    const double share = updates.discount(k);
+    if (updates.older_global(k) == nullptr) continue;
+    choice.coefficients[k] *= share;
+    std::string& reason = choice.reasons[k];
+    reason +=
+        Str(reason.empty() ? "" : "; ", "of round ", updates.plan(k).asked, ", counts by ", share);
+  }
+}
+
+// How much each update counts where that is not its weight alone: by a robust rule, or because some
+// come late.
 Result<std::optional<ClientChoice>> Choose(const Strategy& strategy, const MergeInput& input,
                                            JobControl& control) {
   const RobustSettings& robust = input.settings.robust;
-  if (!ChoosesWeights(robust)) return std::optional<ClientChoice>();
+  std::optional<ClientChoice> choice;
+  if (!ChoosesWeights(robust)) {
+    bool late = false;
+    for (size_t k = 0; k < input.updates.size(); ++k) {
+      late = late || input.updates.older_global(k) != nullptr;
+    }
+    if (!late) return choice;
+    choice.emplace();
+    choice->coefficients = WeightsOf(input.updates);
+    choice->reasons.resize(input.updates.size());
+    DiscountLate(input.updates, *choice);
+    return choice;
+  }
   size_t trusted = input.updates.size();
   for (size_t k = 0; k < input.updates.size(); ++k) {
     if (input.updates.plan(k).client.name == robust.trusted) trusted = k;
   }
   WEFT_TRY_ASSIGN(const at::Tensor gram, ChangeGram(strategy, input, control));
-  return std::optional<ClientChoice>(
-      ChooseClients(robust, gram, WeightsOf(input.updates), trusted));
+  choice = ChooseClients(robust, gram, WeightsOf(input.updates), trusted);
+  DiscountLate(input.updates, *choice);
+  return choice;
 }
 
 Certificate Certify(const std::vector<SiteOutcome>& outcomes, const MergeInput& input,

@@ -11,6 +11,7 @@ namespace weft {
 [[nodiscard]] const Strategy& FedExStrategy();
 [[nodiscard]] const Strategy& FedMomentumStrategy();
 [[nodiscard]] const Strategy& FedRotStrategy();
+[[nodiscard]] const Strategy& FedSbStrategy();
 [[nodiscard]] const Strategy& FedSvdStrategy();
 [[nodiscard]] const Strategy& FfaStrategy();
 [[nodiscard]] const Strategy& FloristStrategy();

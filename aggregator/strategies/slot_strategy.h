@@ -8,11 +8,11 @@ namespace weft {
 
 class SlotStrategy : public Strategy {
  public:
-  AdapterSpec ForRound(const StrategySettings& settings, const AdapterSpec& spec, uint64_t seed,
-                       uint64_t round) const override {
-    StrategySettings own = settings;
-    own.tail_on_client |= tail_on_client();
-    return SlotsForRound(own, spec, seed, round);
+  AdapterSpec ForRound(const StrategySettings& settings, int64_t global_rank,
+                       const AdapterSpec& spec, uint64_t seed, uint64_t round) const override {
+    const SlotRule rule{.draws = DrawsSlots(settings),
+                        .tail_on_client = settings.tail_on_client || tail_on_client()};
+    return SlotsForRound(rule, global_rank, spec, seed, round);
   }
   Result<GlobalState> Init(const AdapterSpec& spec, std::span<const LinearSite> sites,
                            uint64_t seed) const override {
@@ -27,6 +27,8 @@ class SlotStrategy : public Strategy {
   }
 
  protected:
+  /// Are the slots of a low-rank client drawn for it? Never, unless overridden.
+  [[nodiscard]] virtual bool DrawsSlots(const StrategySettings&) const { return false; }
   /// Do slots that a client does not train always lie frozen beside its own?
   [[nodiscard]] virtual bool tail_on_client() const { return false; }
 };

@@ -115,17 +115,22 @@ Result<GlobalState> InitSlots(std::string_view strategy, const AdapterSpec& spec
   return global;
 }
 
-AdapterSpec SlotsForRound(const StrategySettings& settings, const AdapterSpec& spec, uint64_t seed,
-                          uint64_t round) {
+AdapterSpec SlotsForRound(const SlotRule& rule, int64_t global_rank, const AdapterSpec& spec,
+                          uint64_t seed, uint64_t round) {
   AdapterSpec own = spec;
   if (spec.method != "lora") return own;
-  if (settings.slots == "random") {
+  if (rule.draws && spec.rank < global_rank) {
     const uint64_t key = RandomStream::Derive(seed, {"slots", std::to_string(round)}).NextU64();
-    SetOption(own, "slots", Str("draw ", key));
-  } else if (settings.tail_on_client) {
+    SetOption(own, "slots", Str(kDrawn, key));
+  } else if (rule.tail_on_client) {
     SetOption(own, "slots", "top");
   }
   return own;
+}
+
+bool HasDrawnSlots(const AdapterSpec& spec) {
+  const std::string* const slots = FindOption(spec, kSlotsOption);
+  return slots != nullptr && slots->starts_with(kDrawn);
 }
 
 int64_t TrainedSlots(const GlobalState& global, size_t site) {
@@ -137,9 +142,9 @@ std::vector<int64_t> SlotsOf(const ClientPlan& client, const LinearSite& site, i
   const int64_t count = std::min(SiteRank(client.adapter, site), trained);
   std::vector<int64_t> slots(static_cast<size_t>(trained));
   std::iota(slots.begin(), slots.end(), 0);
-  const std::string* const option = FindOption(client.adapter, kSlotsOption);
-  if (option != nullptr && option->starts_with(kDrawn)) {
-    const uint64_t key = std::strtoull(option->c_str() + std::strlen(kDrawn), nullptr, 10);
+  if (HasDrawnSlots(client.adapter)) {
+    const std::string& option = *FindOption(client.adapter, kSlotsOption);
+    const uint64_t key = std::strtoull(option.c_str() + std::strlen(kDrawn), nullptr, 10);
     RandomStream stream = RandomStream::Derive(key, {client.client.name, site.path});
     for (size_t i = 0; i < static_cast<size_t>(count); ++i) {
       std::swap(slots[i], slots[i + stream.Below(slots.size() - i)]);
@@ -214,9 +219,7 @@ Result<std::optional<LowRank>> SentSlots(const GlobalState& global, size_t site,
 }
 
 bool SentAlike(const ClientPlan& a, const ClientPlan& b) {
-  if (a.adapter != b.adapter) return false;
-  const std::string* const slots = FindOption(a.adapter, kSlotsOption);
-  return slots == nullptr || !slots->starts_with(kDrawn);
+  return a.adapter == b.adapter && a.asked == b.asked && !HasDrawnSlots(a.adapter);
 }
 
 Result<SentMean> MeanOfSent(const MergeInput& input, size_t site) {
@@ -230,11 +233,12 @@ Result<SentMean> MeanOfSent(const MergeInput& input, size_t site) {
   for (size_t k = 0; k < input.updates.size(); ++k) {
     const ClientPlan& client = input.updates.plan(k);
     if (sent_to == nullptr || !SentAlike(*sent_to, client)) {
-      WEFT_TRY_ASSIGN(sent, SentSlots(input.global, site, client));
+      WEFT_TRY_ASSIGN(sent, SentSlots(input.StartOf(k), site, client));
       sent_to = &client;
     }
     if (!sent) continue;
-    if (client.adapter.method == "lora") {
+    const bool of_this_version = input.updates.older_global(k) == nullptr;
+    if (client.adapter.method == "lora" && of_this_version) {
       const std::vector<int64_t> slots = SlotsOf(client, global.site, trained);
       mean.B_OG.index_add_(1, Index(slots, B_OG.device()),
                            sent->B_OR.narrow(1, 0, static_cast<int64_t>(slots.size())),
@@ -254,7 +258,8 @@ LowRank UntrainedSlots(const SiteState& global, const SentMean& sent) {
 LowRankSum Untrained(const SiteState& global, const SentMean& sent) {
   LowRankSum sum(global.site.out, global.site.in);
   const LowRank slots = UntrainedSlots(global, sent);
-  // Of a slot that all clients trained rounding alone is left, and it would cost a rank of the stack.
+  // Of a slot that all clients trained rounding alone is left, and it would cost a rank of the
+  // stack.
   const at::Tensor left = slots.B_OR.abs().amax(0) > kRounding * global.Get("B").abs().amax(0);
   const at::Tensor kept = left.nonzero().squeeze(1);
   if (kept.size(0) > 0) {

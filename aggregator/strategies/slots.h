@@ -16,10 +16,20 @@ namespace weft {
 [[nodiscard]] Result<GlobalState> InitSlots(std::string_view strategy, const AdapterSpec& spec,
                                             std::span<const LinearSite> sites, uint64_t seed);
 
-/// The spec of a client's LoRA adapter under these settings in that round: which slots it gets, and
-/// whether the others lie frozen beside it. Other methods get the first slots alone.
-[[nodiscard]] AdapterSpec SlotsForRound(const StrategySettings& settings, const AdapterSpec& spec,
-                                        uint64_t seed, uint64_t round);
+/// Which slots a client of low rank gets, and where the others are.
+struct SlotRule {
+  bool draws = false;           // drawn for it; else the first ones
+  bool tail_on_client = false;  // the others lie frozen beside its own; those of a draw always do
+};
+
+/// The spec of a client's LoRA adapter by that rule in that round. One of the global rank has all
+/// slots: nothing is drawn, and all such clients are sent the same. Other methods get the first
+/// slots alone.
+[[nodiscard]] AdapterSpec SlotsForRound(const SlotRule& rule, int64_t global_rank,
+                                        const AdapterSpec& spec, uint64_t seed, uint64_t round);
+
+/// Are the slots of this spec each client's own?
+[[nodiscard]] bool HasDrawnSlots(const AdapterSpec& spec);
 
 /// Slots of that site that clients train; those beyond are frozen for good.
 [[nodiscard]] int64_t TrainedSlots(const GlobalState& global, size_t site);

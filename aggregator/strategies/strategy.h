@@ -85,6 +85,11 @@ class UpdateSource {
   [[nodiscard]] virtual Result<SiteStack> Stack(size_t site) const;
   /// Σ p_k s_k B_k A_k of one site, in client order.
   [[nodiscard]] virtual Result<LowRankSum> Mean(size_t site) const;
+  /// What was published when the client was asked, if that was an earlier version than the one its
+  /// update is merged into; null: the same. Null unless overridden.
+  [[nodiscard]] virtual const GlobalState* older_global(size_t) const { return nullptr; }
+  /// The share of its change that counts although it comes late. 1 unless overridden.
+  [[nodiscard]] virtual double discount(size_t) const { return 1; }
   /// The client's whole adapter, for rules with own_coordinates. kInternal unless overridden.
   [[nodiscard]] virtual Result<AdapterState> State(size_t client) const;
   /// The client's whole modules, of the global adapter's names and shapes. None unless overridden.
@@ -102,6 +107,12 @@ struct MergeInput {
   const UpdateSource& updates;
   uint64_t round = 1;                      // the one that is merged
   const Adapter::Merged* whole = nullptr;  // for MergeSite of such a rule: what MergeWhole gave
+
+  /// What that client's update is measured against.
+  [[nodiscard]] const GlobalState& StartOf(size_t client) const {
+    const GlobalState* const older = updates.older_global(client);
+    return older != nullptr ? *older : global;
+  }
 };
 
 /// What a rule decides over all sites together, before it merges them one by one.
@@ -123,10 +134,10 @@ struct SiteMerge {
   LowRankSum rest;          // of the old global adapter
   LowRankSum before_truncation;
   std::optional<Frame> frame = std::nullopt;  // of sum's and rest's stack; then it is the former
-  at::Tensor spectrum;                   // singular values of the target
-  double cut_energy = 0;                 // Σσ² cut away …
-  double whole_energy = 0;               // … of this Σσ²
-  std::vector<NamedTensor> memory = {};  // for the next round: names without the site's path
+  at::Tensor spectrum;                        // singular values of the target
+  double cut_energy = 0;                      // Σσ² cut away …
+  double whole_energy = 0;                    // … of this Σσ²
+  std::vector<NamedTensor> memory = {};       // for the next round: names without the site's path
 };
 
 class Strategy {
@@ -144,8 +155,8 @@ class Strategy {
   [[nodiscard]] virtual Status Check(const StrategySettings& settings) const;
 
   /// What a client's adapter of that round is asked beside its own spec: which factor trains, which
-  /// slots it is given. The same spec unless overridden.
-  [[nodiscard]] virtual AdapterSpec ForRound(const StrategySettings& settings,
+  /// slots it is given of `global_rank`. The same spec unless overridden.
+  [[nodiscard]] virtual AdapterSpec ForRound(const StrategySettings& settings, int64_t global_rank,
                                              const AdapterSpec& spec, uint64_t seed,
                                              uint64_t round) const;
 
@@ -185,5 +196,9 @@ class Strategy {
 /// robust rules and server optimisers it cannot follow, training options that it defeats.
 [[nodiscard]] Status CheckStrategySettings(const StrategySettings& settings,
                                            const LocalTraining& training);
+
+/// The same of updates that come late: only a rule that adds up what clients changed, in product
+/// space, can count one that was measured against an older version.
+[[nodiscard]] Status CheckStaleness(const StrategySettings& settings, const CohortSettings& cohort);
 
 }  // namespace weft

@@ -9,6 +9,7 @@
 #include "cli/check_run.h"
 #include "cli/command.h"
 #include "cli/exit_code.h"
+#include "cli/failpoint_flags.h"
 #include "common/config/load.h"
 
 namespace {
@@ -24,6 +25,7 @@ weft::Status Run(const weft::SettingsSource& source, bool keep_running) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (weft::cli::ListFailpoints(argc, argv, "aggregator")) return weft::cli::kExitCompleted;
   CLI::App app{"Runs one federated fine-tuning run; started again on its folder, it goes on"};
   app.footer(
       "Exit codes: 0 completed, 1 failed, 2 usage, 4 stopped (SIGTERM, weft runs stop), 70 a bug "
@@ -36,6 +38,7 @@ int main(int argc, char** argv) {
       ->allow_extra_args(false);
   app.add_flag("--keep-running", keep_running,
                "stay up after the run, to tell late clients that it is over");
+  weft::cli::AddFailpointFlags(app, "aggregator");
   app.set_version_flag("--version", "weft-aggregator 0.1.0");
   try {
     app.parse(argc, argv);

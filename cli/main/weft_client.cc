@@ -10,6 +10,7 @@
 
 #include "cli/command.h"
 #include "cli/exit_code.h"
+#include "cli/failpoint_flags.h"
 #include "client/daemon.h"
 #include "common/base/str.h"
 #include "common/config/load.h"
@@ -88,12 +89,14 @@ void AddFlags(CLI::App& app, Flags& flags) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (weft::cli::ListFailpoints(argc, argv, "client")) return weft::cli::kExitCompleted;
   CLI::App app{"Takes part in a federated run with one site's data, which stays here"};
   app.footer(
       "Exit codes: 0 completed, 1 failed, 2 usage, 3 refused by the aggregator, 4 stopped, 70 a "
       "bug of ours");
   Flags flags;
   AddFlags(app, flags);
+  weft::cli::AddFailpointFlags(app, "client");
   app.set_version_flag("--version", "weft-client 0.1.0");
   try {
     app.parse(argc, argv);

@@ -1,9 +1,11 @@
 // weft-sim run.toml [--model DIR] [--data F] [--clients N] [--workers W] [--seed S] [--out DIR]
 // [--fault-seed S] [--set section.key=value]... [--json]
+// weft-sim torture --seeds A..B [--scenario S]... [--json]
 
 #include <algorithm>
 #include <iostream>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <CLI/CLI.hpp>
@@ -13,6 +15,7 @@
 #include "cli/command.h"
 #include "cli/exit_code.h"
 #include "cli/run_rows.h"
+#include "cli/torture.h"
 #include "cli/whole_number.h"
 #include "common/config/load.h"
 #include "sim/simulation.h"
@@ -132,12 +135,27 @@ weft::Status Run(Flags flags) {
   return weft::OkStatus();
 }
 
+int RunTorture(int argc, char** argv) {
+  CLI::App app;
+  app.name("weft-sim torture");
+  const weft::cli::Action action = weft::cli::SetUpTorture(app);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return weft::cli::ExitOfParseError(app, error, "weft-sim torture");
+  }
+  return weft::cli::Guarded("weft-sim torture", action);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (argc > 1 && std::string_view(argv[1]) == "torture") return RunTorture(argc - 1, argv + 1);
   CLI::App app{
       "Runs a whole federation in one process: the same nodes, frames and log as the daemons"};
-  app.footer("Exit codes: 0 completed, 1 failed, 2 usage, 70 a bug of ours");
+  app.footer(
+      "weft-sim torture --help: many seeds of faults through small federations\n"
+      "Exit codes: 0 completed, 1 failed, 2 usage, 70 a bug of ours");
   Flags flags;
   std::string file;
   app.add_option("config", file, "the run's TOML file")->required();

@@ -1,6 +1,8 @@
 #pragma once
 // LoRA (Hu et al. 2021): ΔW = s·B·A with s = alpha/r, or alpha/√r with rsLoRA. Stateless. Option
-// lora.train = "both", "A" or "B": the other factor stays as it was sent.
+// lora.train = "both", "A" or "B": the other factor stays as it was sent. Option lora.private = r':
+// each client trains a pair of that rank of its own beside the shared one (FedDPA's dual adapter,
+// Yang et al. 2024), which stays with it over the rounds: ΔW = s·(B·A + B'·A').
 
 #include "common/adapters/adapter.h"
 

@@ -5,6 +5,7 @@
 #include "common/adapters/adapter.h"
 #include "common/adapters/kasa.h"
 #include "common/adapters/lora.h"
+#include "common/adapters/lora_xs.h"
 #include "common/adapters/msplora.h"
 #include "common/adapters/nola.h"
 #include "common/adapters/roselora.h"
@@ -72,8 +73,9 @@ std::unique_ptr<StepRule> Adapter::NewStepRule(const AdapterState&, const StepSc
 }
 
 std::span<const Adapter* const> AdapterRegistry() {
-  static const std::array<const Adapter*, 5> kMethods = {
-      LoraAdapter(), NolaAdapter(), RoseLoraAdapter(), MspLoraAdapter(), KasaAdapter(),
+  static const std::array<const Adapter*, 6> kMethods = {
+      LoraAdapter(),    NolaAdapter(), RoseLoraAdapter(),
+      MspLoraAdapter(), KasaAdapter(), LoraXsAdapter(),
   };
   return kMethods;
 }

@@ -226,8 +226,10 @@ void BindStrategy(std::vector<Binding>& t, Settings& s) {
                Between(0, 1)});
   t.push_back({"strategy", "carry", &rule.carry,
                "exact-svd: carry the tail that clients of low rank were not sent.", kAny});
-  t.push_back({"strategy", "slots", &rule.slots, "Which slots a client of low rank trains.",
-               OneOf({"top", "random"})});
+  t.push_back({"strategy", "slots", &rule.slots,
+               "Which slots a client of low rank trains; `auto`: random ones in each round, the "
+               "others frozen beside them (exact-svd with carry), else the top ones.",
+               OneOf({"auto", "top", "random"})});
   t.push_back({"strategy", "tail-on-client", &rule.tail_on_client,
                "Slots that a client does not train lie frozen beside its own.", kAny});
   t.push_back({"strategy", "split", &rule.split,
@@ -335,6 +337,20 @@ void BindCohort(std::vector<Binding>& t, Settings& s) {
                OneOf({"examples", "tokens", "uniform"})});
   t.push_back({"cohort", "update-norm-max", &c.update_norm_max,
                "An update with a larger ‖ΔW − sent‖ is refused; 0: no bound.", AtLeast(0)});
+  t.push_back({"cohort", "update-norm-ratio-max", &c.update_norm_ratio_max,
+               "An update that is longer than so many times the median of those in the newest "
+               "version is refused; 0: no bound. Round 1 has none.",
+               AtLeast(0)});
+  t.push_back({"cohort", "buffer", &c.buffer,
+               "So many updates close a round at once (FedBuff); 0: those of the whole cohort.",
+               Between(0, limits::kPeersMax)});
+  t.push_back({"cohort", "max-staleness", &c.max_staleness,
+               "Clients that are not done when a round closes go on, and count if they are at most "
+               "so many rounds late; 0: they are sent home.",
+               Between(0, 1000)});
+  t.push_back({"cohort", "staleness-exponent", &c.staleness_exponent,
+               "What changed in an update that is τ rounds late counts by (1 + τ) to minus this.",
+               AtLeast(0)});
   t.push_back({"cohort", "round-retries", &c.round_retries,
                "Further tries of a round that misses its quorum, before the run fails.",
                Between(0, 1000)});
@@ -401,6 +417,10 @@ void BindSim(std::vector<Binding>& t, Settings& s) {
   t.push_back({"sim", "bandwidth-mbps", &m.bandwidth_mbps, "Of a client's link.", Above(0)});
   t.push_back(
       {"sim", "step-cost-ms", &m.step_cost_ms, "Modelled time of one optimiser step.", AtLeast(0)});
+  t.push_back({"sim", "step-cost-spread", &m.step_cost_spread,
+               "Clients differ in speed: a step takes each one step-cost-ms times exp(spread·z), "
+               "z drawn from N(0, 1).",
+               From(0, 5)});
   t.push_back({"sim", "memory-mb", &m.memory_mb,
                "Refuse to start if the plan needs more; 0: 90 % of what is free.", AtLeast(0)});
   t.push_back({"sim", "attack", &m.attack,

@@ -47,7 +47,8 @@ struct RobustSettings {
   double clip_norm = 1;
 };
 
-/// [server-optimizer]: how the global adapter follows what a round would change (Reddi et al. 2021).
+/// [server-optimizer]: how the global adapter follows what a round would change (Reddi et al.
+/// 2021).
 struct ServerOptimizerSettings {
   std::string name = "none";  // "momentum", "adam", "yogi", "adagrad"
   double lr = 1;
@@ -62,12 +63,15 @@ struct StrategySettings {
   int64_t global_rank = 0;  // rank kept; 0: the largest rank of any client
   double energy = 0;  // keep the least rank with this share of Σσ²; 0: global_rank alone decides
   bool carry = true;  // exact-svd: carry the tail that low-rank clients were not sent
-  std::string slots = "top";  // which slots a low-rank client trains: "top" or "random"
+  // Which slots a low-rank client trains: "top", "random", or "auto": random ones where the rule
+  // knows of such and the tail is carried, else top ones.
+  std::string slots = "auto";
   bool tail_on_client = false;  // slots that a client does not train lie frozen beside its own
   std::string split =
       "left";  // how singular values are shared: "left" (B = U·S) or "balanced" (√S on both)
   int64_t stack_budget_mb = 64;  // frozen stacks are recompressed beyond this
-  std::string absorb = "B";      // fedavg: where a client's α/r goes: "B", "sqrt" (both), "raw" (nowhere)
+  std::string absorb =
+      "B";  // fedavg: where a client's α/r goes: "B", "sqrt" (both), "raw" (nowhere)
   std::string norm_scope = "model";  // hetlora: norms of the whole "model" or of each "layer"
   double ridge = 0.01;               // lora-fair: λ
   double soften = 0.5;               // fedrot: share of the rotation in its mix with the identity
@@ -103,6 +107,10 @@ struct CohortSettings {
   uint64_t max_examples = 1000000;     // num-examples of one client counts at most this much
   std::string weighting = "examples";  // "examples", "tokens" or "uniform"
   double update_norm_max = 0;  // an update with a larger ‖ΔW − sent‖_F is refused; 0: no bound
+  double update_norm_ratio_max = 1000;  // likewise, in medians of the newest version's updates
+  int64_t buffer = 0;               // so many updates close a round at once; 0: the whole cohort's
+  int64_t max_staleness = 0;        // rounds by which an update may be late and count; 0: none may
+  double staleness_exponent = 0.5;  // an update τ rounds late counts by (1 + τ)^−this
   int64_t round_retries =
       2;  // a round that misses its quorum is tried again this often before the run fails
 };
@@ -164,6 +172,7 @@ struct SimSettings {
   double latency_ms = 5;  // one way
   double bandwidth_mbps = 100;  // per client
   double step_cost_ms = 100;    // modelled cost of one optimiser step
+  double step_cost_spread = 0;  // each client's is this times exp(spread·z), z of N(0, 1)
   int64_t memory_mb = 0;        // refuse to start above this plan; 0: 90 % of what is free
   std::string attack = "none";  // what hostile clients ship; a name of sim/attack.h
   int64_t attackers = 0;        // how many of the clients, the last ones by name, are hostile

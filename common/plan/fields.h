@@ -61,6 +61,7 @@ void VisitFields(V& visit, S& plan) {
   visit.Required("client", plan.client);
   visit.Required("adapter", plan.adapter);
   visit.Optional("merged", plan.merged);
+  visit.Optional("asked", plan.asked);
 }
 
 template <typename V, FieldsOf<RoundPlan> S>
@@ -82,6 +83,8 @@ void VisitFields(V& visit, S& plan) {
   visit.Optional("error_feedback", plan.error_feedback);
   visit.Optional("compress", plan.compress);
   visit.Optional("down_codec", plan.down_codec);
+  visit.Optional("max_staleness", plan.max_staleness);
+  visit.Optional("staleness_exponent", plan.staleness_exponent);
 }
 
 template <typename V, FieldsOf<PhaseTimes> S>

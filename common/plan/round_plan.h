@@ -70,6 +70,8 @@ struct ClientPlan {
   /// The last round that merged an update of this client; 0: none did. What its update left out of
   /// that round it owes to the next.
   RoundId merged = {};
+  /// The earlier round that asked it for the update it is still at; 0: this round asks.
+  RoundId asked = {};
 
   friend bool operator==(const ClientPlan&, const ClientPlan&) = default;
 };
@@ -94,9 +96,21 @@ struct RoundPlan {
   bool error_feedback = false;         // what was not sent is added to the next update's change
   bool compress = false;               // lossless compression where it pays
   std::string down_codec = "float32";  // of the adapters that the cohort is sent
+  /// Updates that come this many rounds late or fewer still count, the change of one that is τ
+  /// rounds late by (1 + τ)^−staleness_exponent (FedBuff, Nguyen et al. 2022). 0: none does.
+  uint32_t max_staleness = 0;
+  double staleness_exponent = 0.5;
 
   friend bool operator==(const RoundPlan&, const RoundPlan&) = default;
 };
+
+/// The round whose plan a member of the cohort works by.
+[[nodiscard]] inline RoundId AskedIn(const RoundPlan& plan, const ClientPlan& client) {
+  return client.asked.number > 0 ? client.asked : plan.round;
+}
+
+/// The version that those asked in that round start from.
+[[nodiscard]] inline RoundId StartOf(RoundId asked) { return RoundId{asked.number - 1}; }
 
 /// Named numbers, in the order reported.
 using Metrics = std::vector<std::pair<std::string, double>>;

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/base/failpoint.h"
 #include "common/base/str.h"
 
 namespace weft {
@@ -109,10 +110,13 @@ Status MakeFolders(const std::filesystem::path& folder) {
 }
 
 Status RenameDurably(const std::filesystem::path& from, const std::filesystem::path& to) {
+  Pass(Failpoint::kBeforeRename);
   if (::rename(from.c_str(), to.c_str()) != 0) {
     return ErrnoStatus(from, "rename to " + to.filename().string(), errno);
   }
-  return SyncFolder(to.has_parent_path() ? to.parent_path() : std::filesystem::path("."));
+  WEFT_TRY(SyncFolder(to.has_parent_path() ? to.parent_path() : std::filesystem::path(".")));
+  Pass(Failpoint::kAfterRename);
+  return OkStatus();
 }
 
 Status ReplaceFile(const std::filesystem::path& path, const std::filesystem::path& temp,

@@ -10,6 +10,7 @@
 #include <thread>
 #include <utility>
 
+#include "common/base/failpoint.h"
 #include "common/base/str.h"
 #include "common/runtime/blob_folder.h"
 #include "common/runtime/blob_name.h"
@@ -23,6 +24,8 @@ namespace weft {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr std::chrono::milliseconds kRetryEvery{500};  // of a write to a full disk
 
 bool EndsWith(const std::string& text, std::string_view ending) {
   return text.size() >= ending.size() &&
@@ -57,6 +60,8 @@ class FileStore::Writer {
 
   Writer(const Options& options, RunLock lock, std::unique_ptr<LedgerDb> db, LedgerTail tail)
       : post_(options.post),
+        patience_(options.full_disk_patience),
+        on_waiting_(options.on_waiting),
         partials_(options.folder),
         lock_(std::move(lock)),
         db_(std::move(db)),
@@ -73,6 +78,14 @@ class FileStore::Writer {
   }
   Writer(const Writer&) = delete;
   Writer& operator=(const Writer&) = delete;
+
+  void StopWaiting() {
+    {
+      const std::scoped_lock guard(mutex_);
+      patient_ = false;
+    }
+    wake_.notify_one();
+  }
 
   /// For an op on a partial blob: `plan` turns the size it will have before the op into the size
   /// after it.
@@ -130,18 +143,43 @@ class FileStore::Writer {
       if (batch.front().append) {
         CommitAppends(batch);
       } else {
-        Finish(batch.front(), batch.front().work(partials_));
+        Finish(batch.front(), Patiently([&] { return batch.front().work(partials_); }));
       }
     }
   }
 
   void CommitAppends(std::vector<Op>& batch) {
-    if (batch.size() > 1 && Commit(batch).ok()) {
+    if (batch.size() > 1 && Patiently([&] { return Commit(batch); }).ok()) {
       for (Op& op : batch) Finish(op, OkStatus());
       return;
     }
     // One of them may be what fails: each is then tried by itself.
-    for (Op& op : batch) Finish(op, Commit({&op, 1}));
+    for (Op& op : batch) Finish(op, Patiently([&] { return Commit({&op, 1}); }));
+  }
+
+  // What was asked for is not lost by a disk that is full for a while.
+  Status Patiently(const std::function<Status()>& write) {
+    Status status = write();
+    if (status.code() != Code::kResourceExhausted || patience_ == std::chrono::seconds(0)) {
+      return status;
+    }
+    const auto until = std::chrono::steady_clock::now() + patience_;
+    Tell(status);
+    while (status.code() == Code::kResourceExhausted && std::chrono::steady_clock::now() < until) {
+      {
+        std::unique_lock guard(mutex_);
+        const auto hurried = [this] { return stopping_ || !patient_; };
+        if (wake_.wait_for(guard, kRetryEvery, hurried)) return status;
+      }
+      status = write();
+    }
+    if (status.ok()) Tell(status);
+    return status;
+  }
+
+  void Tell(const Status& why) {
+    if (!on_waiting_) return;
+    post_([on_waiting = on_waiting_, why] { on_waiting(why); });
   }
 
   Status Commit(std::span<Op> batch) {
@@ -153,8 +191,10 @@ class FileStore::Writer {
       }
     }
     if (events.empty()) return OkStatus();
+    Pass(Failpoint::kBeforeCommit);
     const Status status = db_->Insert(events);
     if (status.ok()) {
+      Pass(Failpoint::kAfterCommit);
       tail_ = std::move(tail);
       return status;
     }
@@ -174,16 +214,19 @@ class FileStore::Writer {
   }
 
   const std::function<void(std::function<void()>)> post_;
+  const std::chrono::seconds patience_;
+  const std::function<void(const Status& why)> on_waiting_;
   PartialFiles partials_;
   RunLock lock_;
   std::unique_ptr<LedgerDb> db_;
   LedgerTail tail_;
 
-  std::mutex mutex_;  // guards the four below
+  std::mutex mutex_;  // guards the five below
   std::condition_variable wake_;
   std::deque<Op> queue_;
   std::map<std::string, Planned> planned_;
   bool stopping_ = false;
+  bool patient_ = true;
 
   std::thread thread_;  // last: it uses all of the above
 };
@@ -203,6 +246,8 @@ Result<std::unique_ptr<FileStore>> FileStore::Open(Options options) {
       std::make_unique<Writer>(store->options_, std::move(lock), std::move(db), std::move(tail));
   return store;
 }
+
+void FileStore::StopWaiting() { writer_->StopWaiting(); }
 
 void FileStore::Append(std::vector<EventDraft> events, Done done) {
   Writer::Op op;

@@ -6,6 +6,7 @@
 // Built and used by one loop; ReadBlob may be called from any thread. A partial blob's bytes
 // survive a crash of the process as soon as they are acknowledged, and of the machine once sealed.
 
+#include <chrono>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -21,6 +22,12 @@ class FileStore : public Store {
     /// Runs a completion in the node's loop; called from the store's thread.
     std::function<void(std::function<void()>)> post;
     std::function<int64_t()> wall_us;  // microseconds since the epoch; called from Append's caller
+    /// Where the disk is full (or over a quota or size limit), writes wait for that long and are
+    /// tried again and again, those after them behind them. 0: they fail at once.
+    std::chrono::seconds full_disk_patience{0};
+    /// Told when writes begin to wait, with the reason, and with ok when they go on; called in the
+    /// loop. May be empty.
+    std::function<void(const Status& why)> on_waiting = nullptr;
   };
 
   /// kAlreadyExists, naming the process, if another one has the folder open; kDataLoss if the
@@ -29,6 +36,8 @@ class FileStore : public Store {
 
   /// Finishes what was asked for, then closes. Completions still go to `post`.
   ~FileStore() override;
+  /// From now on what waits for a full disk, and what would, fails: the process is to end.
+  void StopWaiting();
   FileStore(const FileStore&) = delete;
   FileStore& operator=(const FileStore&) = delete;
 

@@ -58,7 +58,9 @@ CREATE VIEW IF NOT EXISTS rounds AS
          json_extract(p.body, '$.certificate.tail_energy') AS tail_energy,
          json_extract(p.body, '$.certificate.effective_rank') AS effective_rank,
          (SELECT count(*) FROM events u WHERE u.kind = 'update-accepted'
-           AND json_extract(u.body, '$.header.round') = json_extract(p.body, '$.round'))
+           AND coalesce(nullif(json_extract(u.body, '$.round'), 0),
+                  json_extract(u.body, '$.header.round'))
+               = json_extract(p.body, '$.round'))
          - (SELECT count(*) FROM events l WHERE l.kind = 'update-lost'
            AND json_extract(l.body, '$.round') = json_extract(p.body, '$.round')) AS accepted,
          (SELECT json_extract(e.body, '$.loss') FROM events e WHERE e.kind = 'server-evaluated'
@@ -73,7 +75,9 @@ CREATE VIEW IF NOT EXISTS rounds AS
   FROM events p WHERE p.kind = 'round-published';
 
 CREATE VIEW IF NOT EXISTS updates AS
-  SELECT json_extract(a.body, '$.header.round') AS round,
+  SELECT coalesce(nullif(json_extract(a.body, '$.round'), 0),
+                  json_extract(a.body, '$.header.round')) AS round,
+         json_extract(a.body, '$.header.round') AS asked_in,
          json_extract(a.body, '$.header.client') AS client,
          json_extract(a.body, '$.header.spec.rank') AS rank,
          json_extract(a.body, '$.header.num_examples') AS num_examples,
@@ -90,7 +94,8 @@ CREATE VIEW IF NOT EXISTS updates AS
        (SELECT json_extract(body, '$.round') AS round, json_extract(body, '$.client') AS client,
                max(seq) AS seq
         FROM events WHERE kind = 'update-lost' GROUP BY 1, 2) lost
-       ON lost.round = json_extract(a.body, '$.header.round')
+       ON lost.round = coalesce(nullif(json_extract(a.body, '$.round'), 0),
+                  json_extract(a.body, '$.header.round'))
           AND lost.client = json_extract(a.body, '$.header.client') AND lost.seq > a.seq
   WHERE a.kind = 'update-accepted' AND lost.seq IS NULL;
 )sql";

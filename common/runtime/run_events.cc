@@ -79,6 +79,7 @@ void VisitFields(V& visit, S& event) {
   visit.Required("upload_s", event.upload_s);
   visit.Required("bytes", event.bytes);
   visit.Optional("lora_bytes", event.lora_bytes);
+  visit.Optional("round", event.round);
 }
 
 template <typename V, FieldsOf<UpdateLost> S>

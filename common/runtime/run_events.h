@@ -109,14 +109,17 @@ struct BundleSent {
 
 struct UpdateAccepted {
   static constexpr std::string_view kKind = "update-accepted";
-  UpdateHeader header;  // payload_sha256 is the blob's SHA-256
+  UpdateHeader header;  // payload_sha256 is the blob's SHA-256; its round is the one that asked
   std::string blob;     // name in the store, until the round is published (or kept)
   double update_norm = 0;
   double admit_s = 0;
   double upload_s = 0;
   uint64_t bytes = 0;       // on the wire, re-sent chunks included
   uint64_t lora_bytes = 0;  // of a plain LoRA of the same ranks in float32; 0: not recorded
+  RoundId round = {};       // that it counts in, where that is not the one that asked
   friend bool operator==(const UpdateAccepted&, const UpdateAccepted&) = default;
+
+  [[nodiscard]] RoundId CountsIn() const { return round.number > 0 ? round : header.round; }
 };
 
 /// An accepted update whose blob is gone from the spool: it counts no longer, and its client is

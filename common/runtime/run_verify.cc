@@ -39,7 +39,7 @@ struct Promises {
     };
     if (const auto* update = std::get_if<UpdateAccepted>(&event)) {
       promise({update->blob, update->header.payload_bytes, update->header.payload_sha256}, true,
-              update->header.round)
+              update->CountsIn())
           ->client = update->header.client;
     } else if (const auto* lost = std::get_if<UpdateLost>(&event)) {
       files.erase(lost->blob);

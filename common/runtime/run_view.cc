@@ -129,8 +129,9 @@ struct Folder {
   }
   void operator()(const UpdateAccepted& event) const {
     const UpdateHeader& header = event.header;
-    ClientRow& client = Client(header.round, header.client);
+    ClientRow& client = Client(event.CountsIn(), header.client);
     client.state = "accepted";
+    client.rounds_late = event.CountsIn().number - header.round.number;
     client.method = header.spec.method;
     client.rank = header.spec.rank;
     client.num_examples = header.num_examples;
@@ -146,7 +147,7 @@ struct Folder {
     client.admit_s = event.admit_s;
     client.update_norm = event.update_norm;
     client.reason.clear();
-    Recount(header.round);
+    Recount(event.CountsIn());
   }
   void operator()(const UpdateLost& event) const {
     ClientRow& client = Client(event.round, event.client);
@@ -189,6 +190,7 @@ struct Folder {
     round.reason.clear();
     for (ClientRow& client : round.clients) {
       if (client.state == "accepted") client.merge_s = event.merge_s;
+      if (client.state == "asked" || client.state == "training") client.state = "carried";
     }
     view.published = event.version.number;
   }

@@ -20,14 +20,16 @@ namespace weft {
 /// One client in one round.
 struct ClientRow {
   std::string client;
-  // "asked" (its bundle is on its way), "training", "accepted", "refused", "late", "dropped";
-  // "evaluated" for one that only evaluated what the round published.
+  // "asked" (its bundle is on its way), "training", "accepted", "carried" (it goes on, and counts
+  // in a later round), "refused", "late", "dropped"; "evaluated" for one that only evaluated what
+  // the round published.
   std::string state;
   std::string method;  // of the update it sent
   int64_t rank = 0;
   uint64_t num_examples = 0;
   uint64_t label_tokens = 0;
   uint64_t steps = 0;
+  uint64_t rounds_late = 0;  // its update was asked for so many rounds before the one it counts in
   std::optional<double> train_loss;
   std::optional<double> eval_loss;  // of what the round published, on its own validation rows
   uint64_t eval_tokens = 0;

@@ -183,6 +183,7 @@ void ReadCohort(FieldReader& fields, proto::RoundPlan::Reader in, RoundPlan& pla
     client.client.name = fields.Key(entry.getClient(), "cohort client");
     client.adapter = wire::ReadSpec(fields, entry.getAdapter());
     client.merged.number = entry.getMerged();
+    client.asked.number = entry.getAsked();
     if (!fields.ok()) return;
     plan.cohort.push_back(std::move(client));
   }
@@ -214,6 +215,8 @@ Message Read(FieldReader& fields, proto::RoundOffer::Reader in) {
   plan.error_feedback = from.getErrorFeedback();
   plan.compress = from.getCompress();
   plan.down_codec = fields.Name(from.getDownCodec(), "down codec");
+  plan.max_staleness = from.getMaxStaleness();
+  plan.staleness_exponent = fields.Finite(from.getStalenessExponent(), "staleness exponent");
   offer.payload = ReadPayload(fields, in.getPayload());
   return offer;
 }

@@ -109,6 +109,7 @@ void Write(proto::RoundPlan::Builder out, const RoundPlan& plan) {
     cohort[i].setClient(AsCapnp(plan.cohort[i].client.name));
     wire::WriteSpec(cohort[i].initAdapter(), plan.cohort[i].adapter);
     cohort[i].setMerged(plan.cohort[i].merged.number);
+    cohort[i].setAsked(plan.cohort[i].asked.number);
   }
   auto evaluators = out.initEvaluators(ListSize(plan.evaluators.size()));
   for (unsigned i = 0; i < evaluators.size(); ++i) {
@@ -120,6 +121,8 @@ void Write(proto::RoundPlan::Builder out, const RoundPlan& plan) {
   out.setErrorFeedback(plan.error_feedback);
   out.setCompress(plan.compress);
   out.setDownCodec(AsCapnp(plan.down_codec));
+  out.setMaxStaleness(plan.max_staleness);
+  out.setStalenessExponent(plan.staleness_exponent);
 }
 
 // One overload per message: which member of the union it is, and its fields.

@@ -317,7 +317,11 @@ TEST_P(AdapterConformance, SpecsOfRankZeroAreRefused) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Registry, AdapterConformance, ::testing::ValuesIn(AdapterRegistry()),
-                         [](const auto& instance) { return std::string(instance.param->name()); });
+                         [](const auto& instance) {
+                           std::string name(instance.param->name());
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
 
 }  // namespace
 }  // namespace weft

@@ -47,7 +47,8 @@ std::vector<Case> Cases() {
   for (const Strategy* strategy : StrategyRegistry()) {
     if (!strategy->traits().own_coordinates) continue;
     for (const Adapter* method : AdapterRegistry()) {
-      if (method->CheckMerges(SpecOf(*method, 1)).ok()) cases.push_back({strategy, method});
+      if (!method->CheckMerges(SpecOf(*method, 1)).ok()) continue;
+      if (strategy->Init(SpecOf(*method, 1), Sites(), 3).ok()) cases.push_back({strategy, method});
     }
   }
   return cases;
@@ -143,11 +144,20 @@ class OwnCoordinatesTest : public ::testing::TestWithParam<Case> {
 
 INSTANTIATE_TEST_SUITE_P(Registry, OwnCoordinatesTest, ::testing::ValuesIn(Cases()),
                          [](const auto& test) {
-                           return std::string(test.param.strategy->name()) + "_" +
-                                  std::string(test.param.method->name());
+                           std::string name = std::string(test.param.strategy->name()) + "_" +
+                                              std::string(test.param.method->name());
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
                          });
 
-TEST(OwnCoordinatesRegistryTest, HasMethods) { EXPECT_GE(Cases().size(), 3u); }
+TEST(OwnCoordinatesRegistryTest, HasMethods) { EXPECT_GE(Cases().size(), 5u); }
+
+TEST(OwnCoordinatesRegistryTest, FedSbAveragesCoresAlone) {
+  const Strategy& strategy = **FindStrategy("fed-sb");
+  const Status status = strategy.Init(LoraSpec(4, 8), Sites(), 3).status();
+  EXPECT_EQ(status.code(), Code::kInvalidArgument);
+  EXPECT_NE(status.message().find("lora-xs"), std::string::npos) << status;
+}
 
 TEST_P(OwnCoordinatesTest, BeginsAsTheBaseModelAndSendsAnAdapterOfTheMethod) {
   EXPECT_TRUE(CheckStrategySettings(settings(), {}).ok());

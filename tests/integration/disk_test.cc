@@ -1,5 +1,5 @@
-// A full disk: under the aggregator it ends the run with a reason, and nothing that was accepted is
-// lost; under a client it costs that client the round.
+// A full disk: under the aggregator it pauses the run until there is space, and nothing that was
+// accepted is lost; under a client it costs that client the round.
 
 #include <csignal>
 #include <filesystem>
@@ -26,25 +26,16 @@ class DiskTest : public ::testing::Test {
     EXPECT_TRUE(federation_.WeaverIsHalfWay(2)) << everybody_->Logs();
   }
 
-  /// Everybody ends because the aggregator could not write; what it said.
-  std::string ExpectAllFailed() {
+  /// The aggregator waits for space, and everybody for it.
+  void ExpectPaused() {
     federation_.link("weaver").Resume();
-    const int code = everybody_->aggregator->Wait();
-    EXPECT_EQ(code, 1) << everybody_->Logs();
-    if (code != 1) return "";  // nobody tells the clients
-    EXPECT_TRUE(Has(everybody_->aggregator->log(), "weft-aggregator: error: "));
+    EXPECT_TRUE(everybody_->aggregator->WaitForLine({"the run is paused"})) << everybody_->Logs();
     EXPECT_TRUE(Has(everybody_->aggregator->log(), "free space in the run folder"));
-    for (const auto& [site, client] : everybody_->clients) {
-      EXPECT_EQ(client->Wait(), 1) << everybody_->Logs();
-      EXPECT_TRUE(Has(client->log(), "free space in the run folder")) << client->log();
-    }
-    return everybody_->aggregator->log();
   }
 
-  void ExpectTheNextStartGoesOn() {
-    everybody_.emplace(federation_);
+  void ExpectItGoesOn() {
     everybody_->ExpectCompleted();
-    EXPECT_TRUE(Has(everybody_->aggregator->log(), "accepted=2")) << everybody_->Logs();
+    EXPECT_TRUE(Has(everybody_->aggregator->log(), "there is space again")) << everybody_->Logs();
     EXPECT_EQ(federation_.Hashes(), federation_.SimulatedHashes());
     EXPECT_EQ(federation_.AcceptedIn(2).size(), 3U) << "nobody delivered twice";
     EXPECT_TRUE(federation_.Verified());
@@ -54,23 +45,37 @@ class DiskTest : public ::testing::Test {
   std::optional<Everybody> everybody_;
 };
 
-TEST_F(DiskTest, FullInTheSpoolEndsTheRunWithAReasonAndTheNextStartGoesOn) {
+TEST_F(DiskTest, FullInTheSpoolPausesTheRunAndItGoesOnWhenThereIsSpace) {
   // Every write to this device says that no space is left.
   const std::filesystem::path part = federation_.run_folder() / "spool/round-0002/weaver.part";
-  std::filesystem::remove(part);
+  std::filesystem::rename(part, part.string() + ".aside");
   std::filesystem::create_symlink("/dev/full", part);
-  const std::string log = ExpectAllFailed();
-  EXPECT_TRUE(Has(log, "[spool] update of weaver")) << log;
-  EXPECT_EQ(federation_.EventsOf<RunFinished>().back().state, kRunFailed);
-  std::filesystem::remove(part);
-  ExpectTheNextStartGoesOn();
+  ExpectPaused();
+  std::filesystem::rename(part.string() + ".aside", part);
+  ExpectItGoesOn();
 }
 
-TEST_F(DiskTest, FullForTheLedgerTooEndsTheRunWithAReasonAndTheNextStartGoesOn) {
+TEST_F(DiskTest, FullForTheLedgerTooPausesTheRunAndItGoesOnWhenThereIsSpace) {
   everybody_->aggregator->LimitFileBytes(4096);
-  const std::string log = ExpectAllFailed();
-  EXPECT_TRUE(federation_.EventsOf<RunFinished>().empty()) << "nothing could be written" << log;
-  ExpectTheNextStartGoesOn();
+  ExpectPaused();
+  everybody_->aggregator->LimitFileBytes(uint64_t{1} << 40);
+  ExpectItGoesOn();
+}
+
+TEST_F(DiskTest, ARunThatIsPausedCanBeEndedAndTheNextStartGoesOn) {
+  everybody_->aggregator->LimitFileBytes(4096);
+  ExpectPaused();
+  everybody_->aggregator->Signal(SIGTERM);
+  EXPECT_EQ(everybody_->aggregator->Wait(), 1) << everybody_->Logs();
+  for (const auto& [site, client] : everybody_->clients) {
+    client->Signal(SIGKILL);
+    (void)client->Wait();
+  }
+  everybody_.emplace(federation_);
+  everybody_->ExpectCompleted();
+  EXPECT_TRUE(Has(everybody_->aggregator->log(), "accepted=2")) << everybody_->Logs();
+  EXPECT_EQ(federation_.Hashes(), federation_.SimulatedHashes());
+  EXPECT_TRUE(federation_.Verified());
 }
 
 TEST(ClientDiskTest, AClientWhoseDiskIsFullSaysSoAndTheQuorumGoesOn) {

@@ -86,8 +86,10 @@ void Federation::WriteKeys() {
   }
 }
 
-std::unique_ptr<Process> Federation::Aggregator() {
-  auto aggregator = std::make_unique<Process>("weft-aggregator", std::vector{File("run.toml")});
+std::unique_ptr<Process> Federation::Aggregator(const std::vector<std::string>& more) {
+  std::vector<std::string> arguments{File("run.toml")};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  auto aggregator = std::make_unique<Process>("weft-aggregator", arguments);
   endpoint_ = EndpointOf(*aggregator);
   for (const std::string& site : kSites) link(site).SetTarget(endpoint_);
   return aggregator;

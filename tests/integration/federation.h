@@ -46,7 +46,7 @@ class Federation {
   [[nodiscard]] const std::string& endpoint() const { return endpoint_; }
 
   /// Starts it and waits until it listens; the links lead to it from then on.
-  [[nodiscard]] std::unique_ptr<Process> Aggregator();
+  [[nodiscard]] std::unique_ptr<Process> Aggregator(const std::vector<std::string>& more = {});
   [[nodiscard]] std::unique_ptr<Process> Client(const std::string& site,
                                                 const std::vector<std::string>& more = {});
   /// The client's arguments, for one that is not started as a Process.

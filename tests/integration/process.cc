@@ -100,7 +100,9 @@ void Process::Signal(int number) const {
 }
 
 void Process::LimitFileBytes(uint64_t bytes) const {
-  const rlimit limit{.rlim_cur = bytes, .rlim_max = bytes};
+  rlimit limit{};
+  EXPECT_EQ(::prlimit(pid_, RLIMIT_FSIZE, nullptr, &limit), 0);
+  limit.rlim_cur = std::min<rlim_t>(bytes, limit.rlim_max);
   EXPECT_EQ(::prlimit(pid_, RLIMIT_FSIZE, &limit, nullptr), 0);
 }
 

@@ -272,7 +272,7 @@ TEST(WeatherTest, SharesOfMessagesAreLostRepeatedAndHeldAsThePlanSays) {
   const Weather weather = WeatherOf(plan, queue);
   int lost = 0, twice = 0, held = 0, copies = 0;
   for (int i = 0; i < 5000; ++i) {
-    const std::vector<Nanos> delays = weather(ClientId{"a"});
+    const std::vector<Nanos> delays = weather(ClientId{"a"}, true);
     lost += delays.empty();
     twice += delays.size() == 2;
     for (const Nanos delay : delays) {
@@ -286,22 +286,43 @@ TEST(WeatherTest, SharesOfMessagesAreLostRepeatedAndHeldAsThePlanSays) {
   EXPECT_NEAR(held / static_cast<double>(copies), 0.4, 0.03);
 }
 
+TEST(WeatherTest, SomeMessagesTakeVeryLong) {
+  EventQueue queue;
+  FaultPlan plan;
+  plan.links = {.tail = 0.5, .tail_median = Seconds(2)};
+  const Weather weather = WeatherOf(plan, queue);
+  std::vector<Nanos> late;
+  for (int i = 0; i < 4000; ++i) {
+    for (const Nanos delay : weather(ClientId{"a"}, false)) {
+      if (delay > Nanos{0}) late.push_back(delay);
+    }
+  }
+  std::sort(late.begin(), late.end());
+  EXPECT_NEAR(static_cast<double>(late.size()), 2000, 120);
+  EXPECT_NEAR(ToSeconds(late[late.size() / 2]), 2, 0.2);
+  EXPECT_NEAR(ToSeconds(late[late.size() * 99 / 100]), 20, 6) << "e^2.33 times the median";
+}
+
 TEST(WeatherTest, APartitionLosesEverythingOfItsClientsWhileItLasts) {
   EventQueue queue;
   FaultPlan plan;
-  plan.partitions = {{Seconds(1), Seconds(2), {ClientId{"a"}}}};
+  plan.partitions = {{Seconds(1), Seconds(2), {ClientId{"a"}}},
+                     {Seconds(3), Seconds(4), {ClientId{"a"}}, true, false}};
   const Weather weather = WeatherOf(plan, queue);
-  const auto passes = [&](double at, const char* client) {
+  const auto passes = [&](double at, const char* client, bool up = true) {
     queue.At(Seconds(at), [] {});
     while (queue.RunOne()) {
     }
-    return !weather(ClientId{client}).empty();
+    return !weather(ClientId{client}, up).empty();
   };
   EXPECT_TRUE(passes(0.99, "a"));
   EXPECT_FALSE(passes(1.0, "a"));
   EXPECT_TRUE(passes(1.5, "b"));
   EXPECT_FALSE(passes(1.99, "a"));
+  EXPECT_FALSE(passes(1.99, "a", false));
   EXPECT_TRUE(passes(2.0, "a"));
+  EXPECT_FALSE(passes(3.5, "a", true)) << "it hears, and is not heard";
+  EXPECT_TRUE(passes(3.5, "a", false));
 }
 
 }  // namespace

@@ -33,6 +33,7 @@ inline UpdateAccepted SampleUpdate(uint32_t round, const std::string& client, do
   UpdateAccepted update;
   update.header.run = {"demo"};
   update.header.round = {round};
+  update.header.version = {round - 1};
   update.header.client = {client};
   update.header.spec.rank = client == "harbour" ? 4 : 8;
   update.header.num_examples = 10;

@@ -2,6 +2,7 @@
 // A round of a strategy in memory: clients with float64 factors of their own, a global state, and
 // the products that tests compare (factors are free up to a gauge).
 
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -9,6 +10,7 @@
 #include "aggregator/strategies/slots.h"
 #include "aggregator/strategies/strategy.h"
 #include "common/adapters/adapter.h"
+#include "common/base/limits.h"
 #include "common/base/random.h"
 
 namespace weft::testing {
@@ -18,6 +20,8 @@ struct MemoryClient {
   double weight = 1;
   std::vector<LowRank> factors;  // as a LoRA adapter holds them, not scaled
   double update_norm = 1;        // as admission would have measured it
+  std::shared_ptr<const GlobalState> older_global = nullptr;  // of one that comes late
+  double discount = 1;
 };
 
 class MemoryUpdates final : public UpdateSource {
@@ -31,6 +35,10 @@ class MemoryUpdates final : public UpdateSource {
   [[nodiscard]] const ClientPlan& plan(size_t k) const override { return clients_[k].plan; }
   [[nodiscard]] double weight(size_t k) const override { return clients_[k].weight; }
   [[nodiscard]] double update_norm(size_t k) const override { return clients_[k].update_norm; }
+  [[nodiscard]] const GlobalState* older_global(size_t k) const override {
+    return clients_[k].older_global.get();
+  }
+  [[nodiscard]] double discount(size_t k) const override { return clients_[k].discount; }
   [[nodiscard]] Result<LowRank> Factors(size_t k, size_t site) const override {
     const LowRank& raw = clients_[k].factors[site];
     const double scaling = ScalingFor(clients_[k].plan.adapter, Path(site));
@@ -125,7 +133,8 @@ inline Result<MemoryClient> IdleClient(const Strategy& strategy, const GlobalSta
 /// The plan that a client of this rank gets for a round.
 inline ClientPlan PlanFor(const Strategy& strategy, const StrategySettings& settings,
                           const std::string& name, int64_t rank, double alpha, uint64_t round) {
-  return {ClientId{name}, strategy.ForRound(settings, LoraSpec(rank, alpha), 3, round)};
+  return {ClientId{name},
+          strategy.ForRound(settings, limits::kRankMax, LoraSpec(rank, alpha), 3, round)};
 }
 
 /// What a client returns whose factors are random after training, those that it may train.

@@ -126,5 +126,19 @@ TEST(CohortTest, APlanForOneClientNamesNobodyElse) {
   EXPECT_TRUE(own.evaluators.empty());
 }
 
+TEST(CohortTest, WhoIsStillAtAnEarlierRoundIsSentThatRoundsPlan) {
+  Settings settings;
+  settings.train.local_steps = 20;
+  settings.cohort.max_staleness = 3;
+  RoundPlan first = PlanRound(settings, RunId{"r"}, RoundId{3}, "hash");
+  first.cohort = {{ClientId{"alpha"}, {}}, {ClientId{"beta"}, {}}};
+  RoundPlan later = PlanRound(settings, RunId{"r"}, RoundId{5}, "hash");
+  later.cohort = first.cohort;
+  later.cohort[1].asked = RoundId{3};
+  EXPECT_EQ(PlanFor(later, later.cohort[1]), PlanFor(first, first.cohort[1]));
+  EXPECT_EQ(PlanFor(later, later.cohort[0]).round, RoundId{5});
+  EXPECT_NE(CutKey(later.cohort[1]), CutKey(later.cohort[0])) << "it started from another version";
+}
+
 }  // namespace
 }  // namespace weft

@@ -140,14 +140,14 @@ TEST_P(DeltaUpdateTest, MergeToWhatWholeUpdatesMergeTo) {
 
 TEST_P(DeltaUpdateTest, WhatTheMergeCutsAgainIsWhatTheClientDecoded) {
   const GlobalState global = *DecodeState(*store_.ReadBlob("state"), GetParam());
-  SentAdapters sent(**FindStrategy(GetParam()), settings_, global);
+  SentAdapters sent(**FindStrategy(GetParam()));
   for (const ClientPlan& plan : Cohort()) {
-    const std::shared_ptr<const AdapterState> again = *sent.For(plan);
+    const std::shared_ptr<const AdapterState> again = *sent.For(global, plan);
     const std::optional<AdapterState> decoded = Sent(plan);
     ASSERT_EQ(again != nullptr, decoded.has_value());
     if (!decoded) continue;
     EXPECT_EQ(*AdapterSha256(*again), *AdapterSha256(*decoded));
-    EXPECT_EQ(*sent.For(plan), again) << "cut once";
+    EXPECT_EQ(*sent.For(global, plan), again) << "cut once";
   }
 }
 

@@ -130,6 +130,22 @@ TEST_F(MergeWorkTest, AnUpdatesNormIsBoundedAgainstWhatTheClientWasSent) {
       << Verdict(job);
 }
 
+TEST_F(MergeWorkTest, AnUpdatesNormIsBoundedAgainstThoseOfTheNewestVersion) {
+  const ClientPlan plan = Plan("c07", 4);
+  AdmitJob job = Admission(plan, Encode(Trained(plan)));
+  const double norm = RunAdmit(job, control_)->update_norm;
+  job.norm_ratio_max = 1000;
+  EXPECT_TRUE(Verdict(job).ok()) << "there is no version yet";
+  job.norm_median = norm / 999;
+  EXPECT_TRUE(Verdict(job).ok());
+  job.norm_median = norm / 1001;
+  EXPECT_EQ(Verdict(job).code(), Code::kInvalidArgument);
+  EXPECT_NE(Verdict(job).message().find("1001 times the median"), std::string::npos)
+      << Verdict(job);
+  job.norm_ratio_max = 0;
+  EXPECT_TRUE(Verdict(job).ok());
+}
+
 TEST_F(MergeWorkTest, EveryHostileAdapterIsRefusedWithATypedErrorThatNamesTheClient) {
   const ClientPlan plan = Plan("c07", 4);
   struct Case {

@@ -30,6 +30,21 @@ TEST(OpenRoundTest, ItClosesAsSoonAsEverybodyDelivered) {
   EXPECT_EQ(round.Judge(cohort, Seconds(1002)), Decision::kClose);
 }
 
+TEST(OpenRoundTest, AFullBufferClosesItAtOnce) {
+  CohortSettings cohort;
+  cohort.buffer = 2;
+  OpenRound round = RoundOfFour();
+  EXPECT_EQ(round.QuorumSize(cohort), 2U) << "a share of what the buffer holds";
+  Accept(round, "a", 1001);
+  EXPECT_EQ(round.Judge(cohort, Seconds(1001)), Decision::kWait);
+  EXPECT_EQ(round.Judge(cohort, Seconds(1100)), Decision::kMiss);
+  Accept(round, "d", 1002);
+  EXPECT_EQ(round.Judge(cohort, Seconds(1002)), Decision::kClose);
+  cohort.buffer = 9;
+  EXPECT_EQ(round.Wanted(cohort), 4U);
+  EXPECT_EQ(round.Judge(cohort, Seconds(1002)), Decision::kWait);
+}
+
 TEST(OpenRoundTest, AtTheDeadlineTheQuorumDecides) {
   CohortSettings cohort;
   cohort.quorum = 0.5;

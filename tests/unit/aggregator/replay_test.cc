@@ -62,6 +62,32 @@ TEST(ReplayTest, EveryStepOfASampleRunIsWhereItSays) {
   EXPECT_EQ(end.finished->state, kRunCompleted);
 }
 
+TEST(ReplayTest, WhoWasAskedAndHasNotDeliveredIsStillAtIt) {
+  RoundOpened second = SampleOpened(2, 1);
+  second.plan.cohort[1].asked = {1};
+  UpdateAccepted late = SampleUpdate(1, "weaver", 2, 100, "u");
+  late.round = {2};
+  const std::vector<RunEvent> events = {RunStarted{},
+                                        SamplePublished(0, "initial"),
+                                        SampleOpened(1, 1),
+                                        SampleUpdate(1, "harbour", 2, 100, "u"),
+                                        SamplePublished(1, "one"),
+                                        second,
+                                        late,
+                                        SamplePublished(2, "two")};
+  EXPECT_EQ(At(events, 3).working.size(), 2u);
+  const RunPosition between = At(events, 5);
+  ASSERT_EQ(between.working.size(), 1u);
+  EXPECT_EQ(between.working.at({"weaver"}).asked, RoundId{1});
+  EXPECT_EQ(At(events, 6).working.at({"weaver"}).asked, RoundId{1});
+  EXPECT_EQ(At(events, 6).working.at({"harbour"}).asked, RoundId{2});
+  EXPECT_EQ(At(events, 7).accepted.count({"weaver"}), 1u);
+  const RunPosition end = At(events, 8);
+  EXPECT_EQ(end.merged.at({"weaver"}), RoundId{1})
+      << "the round that asked, as the client knows it";
+  EXPECT_EQ(end.working.size(), 1u);
+}
+
 TEST(ReplayTest, ARunThatWasEndedAndStartedAgainGoesOnWithAllItsTries) {
   std::vector<RunEvent> events = {RunStarted{},
                                   SamplePublished(0, "initial"),

@@ -219,25 +219,43 @@ TEST_F(TrainWorkTest, EvaluationSeesTheAdapter) {
   EXPECT_EQ(after->num_examples, 6u);
 }
 
-TEST_F(TrainWorkTest, WhatAMethodKeepsAtTheSiteTrainsWithTheRestAndGoesOn) {
+// A method's option that keeps a part at the site, and how the tensors of that part are called.
+struct KeptPart {
+  const char* method;
+  const char* option;
+  const char* value;
+  const char* prefix;
+};
+
+class KeptPartTest : public TrainWorkTest, public ::testing::WithParamInterface<KeptPart> {};
+
+INSTANTIATE_TEST_SUITE_P(Methods, KeptPartTest,
+                         ::testing::Values(KeptPart{"msplora", "msplora.part", "personal",
+                                                    "layer."},
+                                           KeptPart{"lora", "lora.private", "2", "private."}),
+                         [](const auto& test) { return std::string(test.param.method); });
+
+TEST_P(KeptPartTest, TrainsWithTheRestAndGoesOn) {
+  const std::string prefix = GetParam().prefix;
+  const std::string own_B = prefix + "B";
   TrainJob job = Job();
   AdapterSpec& spec = job.plan.cohort[0].adapter;
-  spec.method = "msplora";
+  spec.method = GetParam().method;
   spec.rank = 4;
-  spec.options = {{"msplora.part", "personal"}};
+  spec.options = {{GetParam().option, GetParam().value}};
   const auto first = Run(job);
   ASSERT_TRUE(first.ok()) << first.status();
   EXPECT_EQ(first->header.spec, spec);
   const AdapterState shipped = *DecodeBundle(first->payload, at::kCPU)->adapter;
   for (const SiteState& site : shipped.sites) {
-    for (const NamedTensor& tensor : site.tensors) EXPECT_FALSE(tensor.name.starts_with("layer"));
+    for (const NamedTensor& tensor : site.tensors) EXPECT_FALSE(tensor.name.starts_with(prefix));
   }
   const auto kept_of = [](const TrainJob::Output& output) {
     return DecodeTrainingState(output.local_state)->kept;
   };
   const std::optional<AdapterState> kept = kept_of(*first);
   ASSERT_TRUE(kept.has_value());
-  EXPECT_GT(kept->sites[0].Get("layer.B").abs().max().item<float>(), 0) << "it learnt";
+  EXPECT_GT(kept->sites[0].Get(own_B).abs().max().item<float>(), 0) << "it learnt";
   // The next round goes on from what was kept, whatever is sent.
   TrainJob next = job;
   next.plan.round = {2};
@@ -245,9 +263,9 @@ TEST_F(TrainWorkTest, WhatAMethodKeepsAtTheSiteTrainsWithTheRestAndGoesOn) {
   next.local_state = first->local_state;
   const auto second = Run(next);
   ASSERT_TRUE(second.ok()) << second.status();
-  EXPECT_TRUE(at::equal(kept_of(*second)->sites[1].Get("layer.B"), kept->sites[1].Get("layer.B")));
+  EXPECT_TRUE(at::equal(kept_of(*second)->sites[1].Get(own_B), kept->sites[1].Get(own_B)));
   next.local_state = Blob();
-  EXPECT_EQ(kept_of(*Run(next))->sites[1].Get("layer.B").abs().max().item<float>(), 0);
+  EXPECT_EQ(kept_of(*Run(next))->sites[1].Get(own_B).abs().max().item<float>(), 0);
   // Evaluated is what the site would use: both.
   ClientEvaluateJob evaluate;
   evaluate.client = {"harbour"};

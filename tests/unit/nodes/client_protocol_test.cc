@@ -243,6 +243,23 @@ TEST(ClientProtocolTest, AnotherOfferWhileTrainingTakesItsPlace) {
   EXPECT_EQ(client.Take<UpdateOffer>().at(0).header.round.number, 2u);
 }
 
+// One that was held back on its way would have the client train what is long over, and forget what
+// it has learnt since.
+TEST(ClientProtocolTest, AnOfferOfAnEarlierRoundIsIgnoredUntilTheNextWelcome) {
+  LoneClient client;
+  client.Start();
+  client.HearsWelcome();
+  client.Hears(OfferTo(client, kBundle, 3));
+  client.Serves(kBundle);
+  ASSERT_EQ(client.jobs_waiting(), 1u);
+  client.Hears(OfferTo(client, kBundle, 1));
+  EXPECT_TRUE(client.Take<ChunkRequest>().empty());
+  EXPECT_EQ(client.jobs_waiting(), 1u);
+  client.HearsWelcome();  // of an aggregator whose folder was put back
+  client.Hears(OfferTo(client, kBundle, 1));
+  EXPECT_EQ(client.Take<ChunkRequest>().size(), 1u);
+}
+
 TEST(ClientProtocolTest, OffersThatDoNotFitThisClientAreDeclinedWithTheReason) {
   struct Case {
     std::function<void(RoundOffer&)> change;

@@ -110,6 +110,32 @@ TEST(RoundTest, WhatEarlierRoundsKeptStaysWhenALaterStartKeepsNothing) {
   EXPECT_EQ(std::count(states.begin(), states.end(), "state/round-0002"), 0);
 }
 
+TEST(RoundTest, NormsAreMeasuredAgainstTheNewestVersionsAlsoAfterARestart) {
+  FakeWorld world(UsualSettings(3));
+  std::map<uint32_t, std::set<double>> medians;  // by round
+  world.on_admit = [&](const AdmitJob& job) {
+    EXPECT_EQ(job.norm_ratio_max, 1000);
+    medians[job.header.round.number].insert(job.norm_median);
+    return OkStatus();
+  };
+  StartAll(world);
+  ASSERT_TRUE(world.RunUntil([&] { return world.Events<RoundOpened>().size() == 3; }));
+  world.KillAggregator();
+  ASSERT_TRUE(world.StartAggregator().ok());
+  ASSERT_TRUE(world.RunToEnd());
+  const auto median_of = [&](uint32_t round) {
+    std::vector<double> norms;
+    for (const UpdateAccepted& event : world.Events<UpdateAccepted>()) {
+      if (event.header.round.number == round) norms.push_back(event.update_norm);
+    }
+    std::sort(norms.begin(), norms.end());
+    return norms.at(1);
+  };
+  EXPECT_EQ(medians[1], std::set<double>{0});
+  EXPECT_EQ(medians[2], std::set<double>{median_of(1)});
+  EXPECT_EQ(medians[3], std::set<double>{median_of(2)});
+}
+
 TEST(RoundTest, TheDeadlineClosesARoundThatHasItsQuorumAndTheStragglerIsLate) {
   Settings settings = UsualSettings(2);
   settings.cohort.quorum = 0.6;

@@ -144,8 +144,8 @@ TEST_P(RunViewModelTest, AStateIsAlwaysOneOfTheWordsThatUsersKnow) {
   RunFold fold;
   const std::set<std::string> runs = {"pending", "starting", "running"};
   const std::set<std::string> rounds = {"", "open", "published", "failed"};
-  const std::set<std::string> clients = {"asked", "training", "accepted",  "refused",
-                                         "late",  "dropped",  "evaluated", ""};
+  const std::set<std::string> clients = {"asked",   "training",  "accepted", "refused", "late",
+                                         "dropped", "evaluated", "carried",  ""};
   for (const LedgerEvent& row : rows_) {
     ASSERT_TRUE(fold.Add(row).ok());
     EXPECT_TRUE(runs.contains(fold.view().state)) << fold.view().state;

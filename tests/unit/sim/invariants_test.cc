@@ -133,6 +133,44 @@ TEST(InvariantsTest, EachRuleBrokenIsNoticed) {
   }
 }
 
+TEST(InvariantsTest, WhoComesLateCountsOnceAndAsPlanned) {
+  Settings settings = Usual();
+  settings.cohort.buffer = 1;
+  settings.cohort.max_staleness = 1;
+  settings.cohort.staleness_exponent = 1;
+  RoundOpened second = Opened(2);
+  second.plan.cohort[1].asked = {1};
+  UpdateAccepted late = Update(1, "weaver");
+  late.round = {2};
+  RoundPublished merged = Merged(2, {"harbour", "weaver"});
+  merged.certificate.client_coefficients = {{"harbour", 0.5}, {"weaver", 0.25}};
+  const std::vector<RunEvent> good = {RunStarted{},
+                                      SamplePublished(0, "initial"),
+                                      Opened(1),
+                                      Update(1, "harbour"),
+                                      Merged(1, {"harbour"}),
+                                      second,
+                                      Update(2, "harbour"),
+                                      late,
+                                      merged};
+  EXPECT_TRUE(Check(good, settings).ok()) << Check(good, settings);
+  std::vector<RunEvent> e = good;
+  std::get<RoundPublished>(e[8]).certificate.client_coefficients[1].second = 0.5;
+  EXPECT_FALSE(Check(e, settings).ok()) << "a late update that counts in full";
+  e = good;
+  std::get<RoundPublished>(e[8]).certificate.client_coefficients.clear();
+  EXPECT_FALSE(Check(e, settings).ok()) << "or of which nothing is said";
+  e = good;
+  std::get<RoundOpened>(e[5]).plan.cohort[1].asked = {};
+  EXPECT_FALSE(Check(e, settings).ok()) << "an update that this round did not ask for";
+  e = good;
+  std::get<UpdateAccepted>(e[6]).header.round = {1};
+  std::get<UpdateAccepted>(e[6]).round = {2};
+  EXPECT_FALSE(Check(e, settings).ok()) << "one that is in a version already";
+  settings.cohort.max_staleness = 0;
+  EXPECT_FALSE(Check(good, settings).ok()) << "one that is too late";
+}
+
 TEST(InvariantsTest, AnUpdateThatWasLostMayBeAcceptedAgain) {
   const UpdateLost lost{.round = {1}, .client = {"harbour"}, .blob = "spool/harbour"};
   std::vector<RunEvent> events = {RunStarted{},

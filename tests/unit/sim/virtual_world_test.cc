@@ -121,7 +121,7 @@ TEST_F(VirtualWorldTest, WeatherLosesRepeatsAndDelays) {
   Env client = world_->MakeEnv(ClientId{"a"});
   std::vector<std::vector<Nanos>> days = {{}, {0ms, 0ms}, {30ms}, {0ms}};
   size_t day = 0;
-  world_->network().SetWeather([&](const ClientId&) { return days[day++]; });
+  world_->network().SetWeather([&](const ClientId&, bool) { return days[day++]; });
   size_t tapped = 0;
   world_->network().SetTap([&](const ClientId& from, const ClientId& to, const Frames&) {
     EXPECT_EQ(from, ClientId{"a"});

@@ -1,0 +1,110 @@
+#!/usr/bin/env python3
+"""docs/failures.md from what the tests say: each fault, what must come of it, the test that proves it and how it went.
+
+  ctest --test-dir build/release --output-junit failures.xml -R 'FailpointTest|CrashTest|HalfARound|Publishing|Disk|Link|Keys|Start|Faults|torture'
+  build/release/bin/weft-sim torture --seeds 1..1000 --json > torture.json
+  scripts/failure_matrix.py build/release failures.xml torture.json > docs/failures.md
+"""
+import json
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree
+
+SAME = "goes on where it was; the final adapter has the bits of an undisturbed run, each update counts once"
+# Of tests with names of their own: what goes wrong, and what must come of it. First match.
+NAMED = [
+    (r"HalfARoundTest\.AnAggregatorKilled", "aggregator killed in a round of which it has accepted some updates", SAME),
+    (r"HalfARoundTest\.EverybodyKilled", "every process killed at once in the middle of a round", SAME),
+    (r"HalfARoundTest\.AnAggregatorEndedBySigterm", "SIGTERM to the aggregator in the middle of a round", "everybody stops; the next start goes on"),
+    (r"PublishingTest\..*/(\w+)", "aggregator killed while a version is made: {0}", SAME),
+    (r"CrashTest\.AClientKilledDuringItsUploadLeaves", "client killed during its upload, and away", "the round closes at its quorum; the client is in the next"),
+    (r"CrashTest\.AClientKilledDuringItsUploadAndStarted", "client killed during its upload, and started again", "it delivers the rest of the same update"),
+    (r"DiskTest\.FullInTheSpool", "disk full in the aggregator's spool", "the run pauses and says so; goes on, same bits, when there is space"),
+    (r"DiskTest\.FullForTheLedger", "disk full for the aggregator's ledger", "the run pauses and says so; goes on, same bits, when there is space"),
+    (r"DiskTest\.ARunThatIsPaused", "SIGTERM while the disk is full", "the process ends; the next start goes on, same bits"),
+    (r"ClientDiskTest\.", "disk full at a client", "that client's round fails with the reason; the quorum goes on"),
+    (r"FrozenLinkTest\.APeerThatStops", "a link stops in the middle of a chunk", "the round ends at its deadline"),
+    (r"FrozenLinkTest\.APeerThatIsSilent", "a peer is silent in the middle of a chunk", "it is taken for gone"),
+    (r"LinkTest\.AnUploadCut", "a link is cut in the middle of an upload", "resumes from the first missing chunk"),
+    (r"LinkTest\.ALinkThatBreaks", "a link breaks again and again", "the run takes longer, same bits"),
+    (r"KeysTest\.AKeyThatIsNot", "a key that is not on the allow-list", "refused; both sides say so"),
+    (r"KeysTest\.AWrongServerKey", "a wrong server key", "told from a wrong key of the site"),
+    (r"KeysTest\.ASecretKey", "a secret key that others can read", "refused with the fix"),
+    (r"KeysTest\.ARevokedClient", "a client's key is revoked while it is connected", "cut within five seconds; an allowed one is let in"),
+    (r"KeysTest\.AClientWithAnotherBase", "a client with another base model", "refused with both hashes"),
+    (r"KeysTest\.ARunIsNotGoneOn", "an aggregator started again with another base model", "refuses to go on"),
+    (r"StartTest\.TwoAggregators", "two aggregators on one folder", "the second is refused, naming the first"),
+    (r"StartTest\.APortInUse", "a port in use", "named"),
+    (r"StartTest\.TwoClients", "two clients on one state folder", "the second is refused"),
+    (r"FaultsTest\.DrawnFaults", "drawn faults of every kind (simulated, 24 seeds)", "same bits"),
+    (r"FaultsTest\.AnAggregatorThatDies", "aggregator killed every 0.45 s of a round (simulated)", "same bits"),
+    (r"FaultsTest\.AClientThatDies", "client killed every moment of a round (simulated)", "delivers, same bits"),
+    (r"FaultsTest\.APartition", "partitions within and beyond the others' patience (simulated)", "waited out; same bits"),
+    (r"FaultsTest\.AClientThatStaysAway", "a client that stays away (simulated)", "done without, where the quorum allows"),
+    (r"FaultsTest\.ARunThatCannotGoOn", "nobody left to go on with (simulated)", "the run ends by its rules and says why"),
+    (r"FaultsTest\.WithoutThePatience", "drawn faults without patience (simulated)", "every run ends by its rules"),
+    (r"FaultsTest\.MessagesThatOvertake", "messages that overtake and repeat each other (simulated)", "same bits"),
+    (r"FaultsTest\.WhatUpdatesLeaveOut", "crashes of both sides with error feedback (simulated)", "what is owed is neither lost nor counted twice"),
+    (r"FaultsTest\.WhatRoundsKeep", "crashes with kept updates (simulated)", "every round is merged again to the same bits"),
+    (r"FaultsTest\.HostileClients", "hostile clients and crashes (simulated)", "same bits as the same attack without crashes"),
+]
+
+
+def failpoints(build):
+    points = {}
+    for program in ("aggregator", "client"):
+        listed = subprocess.run([f"{build}/bin/weft-{program}", "--list-failpoints"], capture_output=True, text=True, check=True).stdout
+        for line in listed.splitlines():
+            name, what = line.split("  ", 1)
+            points[re.sub(r"[.-]", "_", name)] = (name, what)
+    return points
+
+
+def rows(build, junit):
+    points = failpoints(build)
+    for case in xml.etree.ElementTree.parse(junit).getroot().iter("testcase"):
+        name = case.get("name")
+        outcome = "failed" if case.find("failure") is not None else "skipped" if case.find("skipped") is not None else "passed"
+        killed = re.search(r"FailpointTest\..*/(\w+)$", name)
+        if killed:
+            of_client = killed[1].endswith("_of_a_client")
+            point, what = points[killed[1].removesuffix("_of_a_client")]
+            yield f"kill −9 of {'a client' if of_client else 'the aggregator'} at `{point}`: {what}", SAME, name, outcome
+            continue
+        for pattern, fault, expected in NAMED:
+            match = re.search(pattern, name)
+            if match:
+                yield fault.format(*match.groups()), expected, name, outcome
+                break
+
+
+def torture_rows(build, report):
+    listed = subprocess.run([f"{build}/bin/weft-sim", "torture", "--list"], capture_output=True, text=True, check=True).stdout
+    failed = {case["scenario"] for case in report["failed"]}
+    each = report["cases"] // len(report["scenarios"])
+    for line in listed.splitlines():
+        name, what = line.split("  ", 1)
+        if name in report["scenarios"]:
+            yield (what, "every rule of docs/torture.md holds", f"weft-sim torture --scenario {name} ({each} seeds)",
+                   "failed" if name in failed else "passed")
+
+
+def main(build, junit, torture):
+    with open(torture) as lines:
+        report = json.load(lines)
+    table = list(rows(build, junit)) + list(torture_rows(build, report))
+    print("# Failures\n")
+    print("Each fault, what must come of it, and the test that proves it. Made by `scripts/failure_matrix.py` from what the tests said; those of the first part are real processes\n"
+          "over CURVE on 127.0.0.1 unless marked simulated, those at the end many seeds of simulated federations (docs/torture.md).\n")
+    print(f"{len(table)} rows; torture: {report['cases']} cases, {report['virtual_hours']:.1f} virtual hours, {report['crashes']} processes killed, "
+          f"{report['messages']:,} messages, {len(report['failed'])} failed.\n")
+    print("| fault | what must come of it | proved by | outcome |\n|---|---|---|---|")
+    for fault, expected, test, outcome in table:
+        print(f"| {fault} | {expected} | `{test}` | {outcome} |")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
+    main(*sys.argv[1:])

@@ -115,6 +115,7 @@ void RoundRunner::SeatAccepted() {
     round_->Accept(client,
                    {.header = event.header, .blob = event.blob, .update_norm = event.update_norm},
                    office_.env.clock.Now());
+    desks_[client].recorded = true;
   }
   if (lost.empty()) return;
   for (const RunEvent& event : lost) start_.accepted.erase(std::get<UpdateLost>(event).client);
@@ -155,7 +156,7 @@ void RoundRunner::OnJoined(const ClientId& client) {
   if (seat == nullptr) return;
   round_->Back(client);
   if (seat->standing == Standing::kAccepted) {
-    Verdict(client, Asked(*seat), OkStatus());
+    TellAccepted(client, Asked(*seat));
   } else if (seat->standing == Standing::kRefused) {
     Verdict(client, Asked(*seat), FailedPrecondition(seat->reason));
   } else {
@@ -238,10 +239,10 @@ void RoundRunner::OnUpdateOffer(const ClientId& from, const UpdateOffer& offer) 
   NoteBundleSent(from);
   if (seat->standing == Standing::kAccepted) {
     const bool same = seat->update.header.payload_sha256 == offer.payload.sha256;
+    if (same) return TellAccepted(from, plan.round);
     return Verdict(from, plan.round,
-                   same ? OkStatus()
-                        : AlreadyExists(Str("[admission] client ", from, " round ", plan.round,
-                                            ": another update was accepted before")));
+                   AlreadyExists(Str("[admission] client ", from, " round ", plan.round,
+                                     ": another update was accepted before")));
   }
   if (seat->standing == Standing::kRefused) {
     return Verdict(from, plan.round, FailedPrecondition(seat->reason));
@@ -270,7 +271,7 @@ void RoundRunner::AnswerStray(const ClientId& from, const UpdateOffer& offer) {
     const Seat* seat = round_->Find(from);
     if (seat != nullptr && seat->standing == Standing::kAccepted &&
         seat->update.header.payload_sha256 == offer.payload.sha256) {
-      return Verdict(from, round, OkStatus());
+      return TellAccepted(from, round);
     }
   } else if (const auto taken = taken_last_.find(from);
              taken != taken_last_.end() && taken->second.asked == round &&
@@ -292,6 +293,11 @@ void RoundRunner::AnswerStray(const ClientId& from, const UpdateOffer& offer) {
   Verdict(from, round,
           DeadlineExceeded(Str("[admission] client ", from, ": round ", round,
                                " had closed before its update came")));
+}
+
+// Where its acceptance is not yet on disk it is told once that is.
+void RoundRunner::TellAccepted(const ClientId& to, RoundId asked) {
+  if (desks_[to].recorded) Verdict(to, asked, OkStatus());
 }
 
 void RoundRunner::Verdict(const ClientId& to, RoundId round, const Status& status) {
@@ -361,7 +367,8 @@ void RoundRunner::Accept(const ClientId& client, const Upload& upload, double up
   office_.Record({event}, [this, client, asked] {
     Pass(Failpoint::kUpdateRecorded);
     if (office_.over()) return;
-    Verdict(client, asked, OkStatus());
+    desks_[client].recorded = true;
+    TellAccepted(client, asked);
     Pass(Failpoint::kVerdictSent);
   });
   office_.env.log.Info("update accepted", {{"round", round},

@@ -72,6 +72,7 @@ class RoundRunner {
     Nanos offered{0};
     bool got_bundle = false;
     bool checking = false;     // its update is in AdmitJob
+    bool recorded = false;     // its update's acceptance is on disk: it may be told
     std::string gone_because;  // of its last absence
   };
 
@@ -80,6 +81,7 @@ class RoundRunner {
   void SeatAccepted();
   void Offer(const ClientId& client);
   void AnswerStray(const ClientId& from, const UpdateOffer& offer);
+  void TellAccepted(const ClientId& to, RoundId asked);
   void Verdict(const ClientId& to, RoundId round, const Status& status);
   void NoteBundleSent(const ClientId& client);
   void Admit(const ClientId& client, const Upload& upload);

@@ -13,7 +13,6 @@ namespace {
 
 constexpr const char* kPayloadBlob = "update/payload";
 constexpr const char* kHeaderBlob = "update/header";
-// The round before is needed if this one has to be trained again.
 constexpr size_t kStatesKept = 2;
 
 /// The run's name comes from a peer, so only its digest becomes part of a path.
@@ -59,8 +58,8 @@ void ClientDisk::Keep(const KeptUpdate& update, const Blob& local_state, Done do
   store.WriteBlob(kPayloadBlob, update.payload, step(false));
   if (!local_state.empty()) {
     store.WriteBlob(StateName(header.run, header.round), local_state, step(false));
-    DropOlderStates(header.run, header.round);
   }
+  DropOtherStates(header.run, header.round);
   store.WriteBlob(kHeaderBlob, Blob::Adopt(Str(update.bundle_sha256, "\n", ToJson(header))),
                   step(true));
 }
@@ -96,18 +95,17 @@ Blob ClientDisk::LocalStateBefore(const RunId& run, RoundId round) const {
   return {};
 }
 
-void ClientDisk::DropOlderStates(const RunId& run, RoundId round) {
+// Of the rounds before this one the last is needed, if this one has to be trained again; those
+// after it are of another run of that name.
+void ClientDisk::DropOtherStates(const RunId& run, RoundId round) {
+  const std::string own = StateName(run, round);
   std::vector<std::string> older;
+  std::vector<std::string> others;
   for (const std::string& name : context_.env.store.ListBlobs(StatePrefix(run))) {
-    if (name < StateName(run, round)) older.push_back(name);
+    if (name != own) (name < own ? older : others).push_back(name);
   }
-  for (size_t i = 0; i + kStatesKept <= older.size(); ++i) {
-    context_.env.store.RemoveBlob(older[i], context_.Track({}));
-  }
-}
-
-void ClientDisk::ForgetLocalStates(const RunId& run) {
-  for (const std::string& name : context_.env.store.ListBlobs(StatePrefix(run))) {
+  for (size_t i = 0; i + kStatesKept <= older.size(); ++i) others.push_back(older[i]);
+  for (const std::string& name : others) {
     context_.env.store.RemoveBlob(name, context_.Track({}));
   }
 }

@@ -20,7 +20,8 @@ class ClientDisk {
  public:
   explicit ClientDisk(ClientContext& context) : context_(context) {}
 
-  /// Payload, header and local state, in that order; `done` once all of it is durable.
+  /// Payload, local state and header, in that order; `done` once all of it is durable. States that
+  /// no later round will ask for are removed.
   void Keep(const KeptUpdate& update, const Blob& local_state, Done done);
   /// The update that was kept, if it is whole; damage is logged and taken for none.
   [[nodiscard]] std::optional<KeptUpdate> Load() const;
@@ -29,11 +30,9 @@ class ClientDisk {
 
   /// What the latest round before this one left for it; empty where there is nothing.
   [[nodiscard]] Blob LocalStateBefore(const RunId& run, RoundId round) const;
-  /// A run that starts from nothing: states of an earlier run of that name are removed.
-  void ForgetLocalStates(const RunId& run);
 
  private:
-  void DropOlderStates(const RunId& run, RoundId round);
+  void DropOtherStates(const RunId& run, RoundId round);
 
   ClientContext& context_;
 };

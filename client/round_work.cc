@@ -85,8 +85,6 @@ void RoundWork::Begin(const RoundOffer& offer) {
                                           {"rank", offer.plan.cohort.front().adapter.rank},
                                           {"bytes", offer.payload.bytes}});
   if (TakeKept()) return OfferUpdate();
-  // Nothing can have been left by an earlier round of a run that starts from nothing.
-  if (offer.plan.version.number == 0) disk_.ForgetLocalStates(offer.plan.run);
   stage_ = Stage::kPulling;
   context_.SetPhase(offer.plan.round, "download", nullptr);
   download_.Start(offer.payload, [this](Result<Blob> bundle) {

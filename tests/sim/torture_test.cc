@@ -43,6 +43,9 @@ TEST_F(TortureTest, SeedsThatOnceFailedKeepTheRules) {
     const char* what;
   };
   constexpr Found kFound[] = {
+      {"deltas", 110, "so did one that came twice, after the round's verdict"},
+      {"late", 182,
+       "a client that offered its update twice was told that it counts before that was on disk"},
       {"deltas", 5004,
        "an offer of round 1 that came in round 3 had the client forget its moments of round 2"},
   };

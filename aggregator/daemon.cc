@@ -1,5 +1,6 @@
 #include "aggregator/daemon.h"
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -10,6 +11,7 @@
 #include "aggregator/aggregator_node.h"
 #include "aggregator/evaluate_work.h"
 #include "aggregator/merge_work.h"
+#include "aggregator/metrics_server.h"
 #include "aggregator/node_jobs.h"
 #include "aggregator/strategies/strategy.h"
 #include "common/base/str.h"
@@ -60,6 +62,31 @@ Result<std::unique_ptr<ZmqServer>> Listen(EventLoop& loop, const ServerSettings&
 // A run is worth waiting for whoever makes room.
 constexpr std::chrono::hours kFullDiskPatience{24};
 
+// Beats in the loop; others hear how long ago it did.
+class Heart {
+ public:
+  explicit Heart(EventLoop& loop) : loop_(loop) { Beat(); }
+  ~Heart() { loop_.Cancel(timer_); }
+  Heart(const Heart&) = delete;
+  Heart& operator=(const Heart&) = delete;
+
+  [[nodiscard]] double AgeSeconds() const {
+    return std::chrono::duration<double>(Steady::now().time_since_epoch() - beat_.load()).count();
+  }
+
+ private:
+  void Beat() {
+    beat_ = Steady::now().time_since_epoch();
+    timer_ = loop_.At(loop_.Now() + std::chrono::seconds(1), [this] { Beat(); });
+  }
+
+  using Steady = std::chrono::steady_clock;
+
+  EventLoop& loop_;
+  std::atomic<Steady::duration> beat_{};
+  TimerId timer_;
+};
+
 void TellOfDisk(log::Logger& logger, const Status& why) {
   if (why.ok()) {
     logger.Info("there is space again: the run goes on");
@@ -106,6 +133,7 @@ Status RunAggregatorDaemon(AggregatorDaemon daemon) {
   EventLoop loop;
   AggregatorNode* running = nullptr;
   FileStore* waiting = nullptr;
+  std::atomic<bool> paused = false;
   bool stop_early = false;
   SignalWatcher signals(loop, [&](int number) {
     stop_early = true;
@@ -125,7 +153,11 @@ Status RunAggregatorDaemon(AggregatorDaemon daemon) {
                        .post = [&loop](std::function<void()> done) { loop.Post(std::move(done)); },
                        .wall_us = [&loop] { return loop.WallMicros(); },
                        .full_disk_patience = kFullDiskPatience,
-                       .on_waiting = [&logger](const Status& why) { TellOfDisk(logger, why); }}));
+                       .on_waiting =
+                           [&logger, &paused](const Status& why) {
+                             paused = !why.ok();
+                             TellOfDisk(logger, why);
+                           }}));
   waiting = store.get();
   WorkTable table;
   RegisterMergeWork(
@@ -139,6 +171,14 @@ Status RunAggregatorDaemon(AggregatorDaemon daemon) {
   WEFT_TRY_ASSIGN(const std::unique_ptr<ZmqServer> server, Listen(loop, settings.server, logger));
   logger.Info("listening", {{"endpoint", server->endpoint()}, {"run_folder", folder}});
   if (daemon.on_bound) daemon.on_bound(server->endpoint());
+  Heart heart(loop);
+  std::unique_ptr<MetricsServer> metrics;
+  if (!settings.server.metrics_bind.empty()) {
+    WEFT_TRY_ASSIGN(metrics, MetricsServer::Start(settings.server.metrics_bind, folder, [&] {
+                      return Pulse{heart.AgeSeconds(), paused};
+                    }));
+    logger.Info("metrics", {{"address", metrics->address()}});
+  }
 
   std::random_device device;
   RandomStream entropy((uint64_t{device()} << 32) | device());

@@ -30,7 +30,7 @@ done
 packages=(build-essential cmake ninja-build ccache pkg-config python3 python3-pip ca-certificates
   libzmq3-dev cppzmq-dev libcapnp-dev capnproto libssl-dev libspdlog-dev libgtest-dev libgmock-dev librapidcheck-dev libbenchmark-dev
   libcli11-dev libtomlplusplus-dev nlohmann-json3-dev libsqlite3-dev libsqlitecpp-dev libpcre2-dev libutf8proc-dev
-  libsentencepiece-dev libxxhash-dev libzstd-dev libjemalloc-dev sqlite3)
+  libsentencepiece-dev libxxhash-dev libzstd-dev libjemalloc-dev libcpp-httplib-dev sqlite3)
 
 missing=()
 for name in "${packages[@]}"; do

@@ -388,7 +388,8 @@ void BindServer(std::vector<Binding>& t, Settings& s) {
   t.push_back({"server", "uploads-at-once", &v.uploads_at_once, "Updates pulled at the same time.",
                Between(1, 4096)});
   t.push_back({"server", "metrics-bind", &v.metrics_bind,
-               "HOST:PORT for Prometheus; empty: no metrics.", Form(IsHostPort, "HOST:PORT")});
+               "HOST:PORT of /metrics (Prometheus) and /healthz over HTTP; empty: none.",
+               Form(IsHostPort, "HOST:PORT")});
 }
 
 void BindSim(std::vector<Binding>& t, Settings& s) {

@@ -511,6 +511,9 @@ void RunCourse::ResumeRound() {
                    .accepted = std::exchange(at_.accepted, {}),
                    .recorded = true};
   at_.open.reset();
+  // Of the version that the round starts from; nobody is to take them for those of the next.
+  at_.reports.clear();
+  at_.server_evaluated.reset();
   evaluated_ = true;
   RunTraining(std::move(start));
 }

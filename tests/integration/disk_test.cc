@@ -66,7 +66,7 @@ TEST_F(DiskTest, ARunThatIsPausedCanBeEndedAndTheNextStartGoesOn) {
   everybody_->aggregator->LimitFileBytes(4096);
   ExpectPaused();
   everybody_->aggregator->Signal(SIGTERM);
-  EXPECT_EQ(everybody_->aggregator->Wait(), 1) << everybody_->Logs();
+  EXPECT_EQ(everybody_->aggregator->Wait(), 4) << everybody_->Logs();
   for (const auto& [site, client] : everybody_->clients) {
     client->Signal(SIGKILL);
     (void)client->Wait();

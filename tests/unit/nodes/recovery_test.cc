@@ -88,6 +88,31 @@ TEST(RecoveryTest, AClientKilledAtAnyMomentDeliversWhatItWouldHave) {
   }
 }
 
+// What was said of the version that the open round starts from is not said of the next.
+TEST(RecoveryTest, AVersionMadeAfterARestartIsEvaluatedAnew) {
+  FakeWorld world(UsualSettings(3));
+  world.on_evaluate_here = [](const ServerEvaluateJob& job) -> Result<ServerEvaluateJob::Output> {
+    return ServerEvaluateJob::Output{.loss = 10.0 - job.version.number, .label_tokens = 5};
+  };
+  ASSERT_TRUE(world.StartAggregator().ok());
+  for (const char* name : {"alpha", "beta", "gamma"}) world.StartClient(name, 8);
+  ASSERT_TRUE(world.RunUntil([&] { return world.Events<RoundOpened>().size() == 2; }));
+  world.KillAggregator();
+  ASSERT_TRUE(world.StartAggregator().ok());
+  ASSERT_TRUE(world.RunToEnd());
+  std::map<uint32_t, size_t> reports;
+  for (const EvalReported& event : world.Events<EvalReported>()) {
+    ++reports[event.report.version.number];
+  }
+  const std::vector<ServerEvaluated> here = world.Events<ServerEvaluated>();
+  ASSERT_EQ(here.size(), 4u);
+  for (uint32_t version = 0; version <= 3; ++version) {
+    EXPECT_EQ(reports[version], 3u) << version;
+    EXPECT_EQ(here[version].version.number, version);
+    EXPECT_EQ(here[version].loss, 10.0 - version);
+  }
+}
+
 TEST(RecoveryTest, AStoppedRunGoesOnWhereItWas) {
   const Undisturbed whole(UsualSettings(3));
   FakeWorld world(UsualSettings(3));

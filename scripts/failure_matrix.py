@@ -3,7 +3,7 @@
 
   ctest --test-dir build/release --output-junit failures.xml -R 'FailpointTest|CrashTest|HalfARound|Publishing|Disk|Link|Keys|Start|Faults|torture'
   build/release/bin/weft-sim torture --seeds 1..1000 --json > torture.json
-  scripts/failure_matrix.py build/release failures.xml torture.json > docs/failures.md
+  scripts/failure_matrix.py build/release torture.json failures.xml [later.xml …] > docs/failures.md
 """
 import json
 import re
@@ -61,11 +61,19 @@ def failpoints(build):
     return points
 
 
-def rows(build, junit):
+def outcomes(junits):
+    """Test and outcome; what a later file says of a test counts."""
+    found = {}
+    for junit in junits:
+        for case in xml.etree.ElementTree.parse(junit).getroot().iter("testcase"):
+            failed, skipped = case.find("failure") is not None, case.find("skipped") is not None
+            found[case.get("name").split("  #")[0]] = "failed" if failed else "skipped" if skipped else "passed"
+    return found
+
+
+def rows(build, junits):
     points = failpoints(build)
-    for case in xml.etree.ElementTree.parse(junit).getroot().iter("testcase"):
-        name = case.get("name")
-        outcome = "failed" if case.find("failure") is not None else "skipped" if case.find("skipped") is not None else "passed"
+    for name, outcome in outcomes(junits).items():
         killed = re.search(r"FailpointTest\..*/(\w+)$", name)
         if killed:
             of_client = killed[1].endswith("_of_a_client")
@@ -90,10 +98,10 @@ def torture_rows(build, report):
                    "failed" if name in failed else "passed")
 
 
-def main(build, junit, torture):
+def main(build, torture, *junits):
     with open(torture) as lines:
         report = json.load(lines)
-    table = list(rows(build, junit)) + list(torture_rows(build, report))
+    table = list(rows(build, junits)) + list(torture_rows(build, report))
     print("# Failures\n")
     print("Each fault, what must come of it, and the test that proves it. Made by `scripts/failure_matrix.py` from what the tests said; those of the first part are real processes\n"
           "over CURVE on 127.0.0.1 unless marked simulated, those at the end many seeds of simulated federations (docs/torture.md).\n")
@@ -105,6 +113,6 @@ def main(build, junit, torture):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 4:
+    if len(sys.argv) < 4:
         sys.exit(__doc__)
     main(*sys.argv[1:])

@@ -59,6 +59,16 @@ Result<std::unique_ptr<ZmqServer>> Listen(EventLoop& loop, const ServerSettings&
   return ZmqServer::Bind(loop, std::move(options));
 }
 
+Status RegisterWork(const Settings& settings, bool evaluate_here, WorkTable& table) {
+  RegisterMergeWork(
+      table, settings.model.path.empty() ? NoBaseWeights() : BaseWeights(settings.model.path));
+  RegisterNodeJobs(table);
+  if (!evaluate_here) return OkStatus();
+  WEFT_TRY_ASSIGN(ServerEvaluation evaluation, LoadServerEvaluation(settings));
+  RegisterServerEvaluation(table, std::move(evaluation));
+  return OkStatus();
+}
+
 // A run is worth waiting for whoever makes room.
 constexpr std::chrono::hours kFullDiskPatience{24};
 
@@ -160,13 +170,7 @@ Status RunAggregatorDaemon(AggregatorDaemon daemon) {
                            }}));
   waiting = store.get();
   WorkTable table;
-  RegisterMergeWork(
-      table, settings.model.path.empty() ? NoBaseWeights() : BaseWeights(settings.model.path));
-  RegisterNodeJobs(table);
-  if (options.evaluate_here) {
-    WEFT_TRY_ASSIGN(ServerEvaluation evaluation, LoadServerEvaluation(settings));
-    RegisterServerEvaluation(table, std::move(evaluation));
-  }
+  WEFT_TRY(RegisterWork(settings, options.evaluate_here, table));
   ThreadExecutor executor(loop, table, 1, [threads] { at::set_num_threads(threads); });
   WEFT_TRY_ASSIGN(const std::unique_ptr<ZmqServer> server, Listen(loop, settings.server, logger));
   logger.Info("listening", {{"endpoint", server->endpoint()}, {"run_folder", folder}});

@@ -73,6 +73,12 @@ Status Stop(const StopOptions& options) {
   const std::filesystem::path request = folder / kStopRequestFile;
   const std::string temp = request.string() + ".new";
   WEFT_TRY(ReplaceFile(request, temp, AsBytes(options.reason)));
+  // The aggregator may be another user's, whatever this one's umask is.
+  using std::filesystem::perms;
+  std::error_code ignored;
+  std::filesystem::permissions(
+      request, perms::owner_read | perms::owner_write | perms::group_read | perms::others_read,
+      ignored);
   if (options.json) {
     std::cout << nlohmann::ordered_json{{"asked", *owner}, {"run", options.folder}}.dump() << "\n";
   } else {

@@ -13,7 +13,7 @@ constexpr int64_t kLogitBytes = int64_t{4} * 128 * 49152;  // one block of the c
 constexpr double kShareToUse = 0.8;
 
 // One number of a file such as memory.max; nothing for "max" or where there is no file.
-std::optional<int64_t> NumberIn(const char* path) {
+std::optional<int64_t> NumberIn(const std::filesystem::path& path) {
   std::ifstream in(path);
   int64_t number = 0;
   if (in >> number) return number;
@@ -27,13 +27,6 @@ std::optional<int64_t> MemInfoAvailable() {
     if (word == "MemAvailable:" && in >> kib) return kib * 1024;
   }
   return std::nullopt;
-}
-
-std::optional<int64_t> ControlGroupLeft() {
-  const auto most = NumberIn("/sys/fs/cgroup/memory.max");
-  const auto used = NumberIn("/sys/fs/cgroup/memory.current");
-  if (!most || !used) return std::nullopt;
-  return std::max<int64_t>(0, *most - *used);
 }
 
 int64_t BytesOfWeights(const Model& model) {
@@ -55,6 +48,27 @@ int64_t KeptPerLayer(const ModelConfig& config) {
 std::string Megabytes(int64_t bytes) { return Str((bytes + (1 << 19)) >> 20, " MB"); }
 
 }  // namespace
+
+// A limit may be set at any of them: systemd's at the unit, a container's at its root.
+std::optional<int64_t> ControlGroupLeft(const std::filesystem::path& groups,
+                                        const std::filesystem::path& own) {
+  std::ifstream lines(own);
+  std::filesystem::path group = "/";
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with("0::/")) group = line.substr(3);
+  }
+  std::optional<int64_t> least;
+  for (;; group = group.parent_path()) {
+    const std::filesystem::path folder = groups / group.relative_path();
+    const auto most = NumberIn(folder / "memory.max");
+    const auto used = NumberIn(folder / "memory.current");
+    if (most && used) {
+      const int64_t left = std::max<int64_t>(0, *most - *used);
+      least = least ? std::min(*least, left) : left;
+    }
+    if (!group.has_relative_path()) return least;
+  }
+}
 
 int64_t MemoryPlan::activation_bytes() const {
   return bytes_per_token * row_tokens * micro_batch_rows + fixed_bytes;
@@ -115,7 +129,8 @@ int64_t AvailableMemory(at::Device device) {
     }
   }
   int64_t available = std::numeric_limits<int64_t>::max();
-  for (const auto& bound : {MemInfoAvailable(), ControlGroupLeft()}) {
+  for (const auto& bound :
+       {MemInfoAvailable(), ControlGroupLeft("/sys/fs/cgroup", "/proc/self/cgroup")}) {
     if (bound) available = std::min(available, *bound);
   }
   return available == std::numeric_limits<int64_t>::max() ? 0 : available;

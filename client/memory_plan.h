@@ -4,6 +4,8 @@
 // the same. Stateless.
 
 #include <cstdint>
+#include <filesystem>
+#include <optional>
 #include <string>
 
 #include "common/model/model.h"
@@ -42,6 +44,11 @@ struct MemoryRequest {
 /// leaves a fifth of the memory free, at least one row.
 [[nodiscard]] MemoryPlan PlanMemory(const Model& model, const LocalTraining& training,
                                     const MemoryRequest& request);
+
+/// What the process's control group (v2) and those above it leave, in bytes; nothing where none has
+/// a limit. `groups`: /sys/fs/cgroup, `own`: /proc/self/cgroup.
+[[nodiscard]] std::optional<int64_t> ControlGroupLeft(const std::filesystem::path& groups,
+                                                      const std::filesystem::path& own);
 
 /// Free memory of the device: of the CPU what /proc/meminfo and the process's control group leave.
 /// 0 where it cannot be known.

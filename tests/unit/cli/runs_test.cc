@@ -10,6 +10,7 @@
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cli/run_rows.h"
@@ -185,7 +186,8 @@ TEST_F(RunsTest, ExportWritesCsvAndJsonLinesWithTheSameNumbers) {
                          "0.25,0.3,1.5,,lora,68\r\n"),
             std::string::npos)
       << csv.out;
-  EXPECT_NE(csv.out.find("\"invalid-argument: A is \"\"bad\"\",\nso no\",,0\r\n"), std::string::npos);
+  EXPECT_NE(csv.out.find("\"invalid-argument: A is \"\"bad\"\",\nso no\",,0\r\n"),
+            std::string::npos);
 
   const std::vector<std::string> jsonl =
       Lines(Execute(SetUpRunsExport, {folder_, "--format", "jsonl"}).out);
@@ -208,8 +210,13 @@ TEST_F(RunsTest, StopLeavesARequestOnlyWhereAnAggregatorIsAtWork) {
   std::vector<RunEvent> going = SampleRun();
   going.resize(6);
   auto store = Write(folder_, going);
+  const mode_t before = ::umask(077);
   const Outcome stop = Execute(SetUpRunsStop, {folder_, "--reason", "enough"});
+  ::umask(before);
   ASSERT_TRUE(stop.status.ok()) << stop.status;
+  EXPECT_NE(fs::status(fs::path(folder_) / kStopRequestFile).permissions() & fs::perms::others_read,
+            fs::perms::none)
+      << "an aggregator of another user must be able to read it";
   std::ifstream in(fs::path(folder_) / kStopRequestFile);
   EXPECT_EQ(std::string(std::istreambuf_iterator<char>(in), {}), "enough");
   store.reset();

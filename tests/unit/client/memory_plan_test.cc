@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/support/temp_folder.h"
 #include "tests/unit/client/trainer_fixture.h"
 
 namespace weft {
@@ -102,6 +103,26 @@ TEST_F(MemoryPlanTest, ThisMachineSaysHowMuchIsFree) {
   const int64_t free = AvailableMemory(at::Device(at::kCPU));
   EXPECT_GT(free, int64_t{1} << 20);
   EXPECT_LT(free, int64_t{1} << 50);
+}
+
+TEST(ControlGroupTest, TheTightestOfTheGroupsAboveTheProcessCounts) {
+  const testing::TempFolder folder;
+  const auto write = [&](const std::string& name, const std::string& text) {
+    std::filesystem::create_directories((folder.path() / name).parent_path());
+    folder.Write(name, text);
+  };
+  write("own", "0::/system.slice/weft.service\n");
+  EXPECT_EQ(ControlGroupLeft(folder.path() / "groups", folder.path() / "own"), std::nullopt);
+  write("groups/system.slice/weft.service/memory.max", "1000\n");
+  write("groups/system.slice/weft.service/memory.current", "300\n");
+  EXPECT_EQ(ControlGroupLeft(folder.path() / "groups", folder.path() / "own"), 700);
+  write("groups/system.slice/memory.max", "max\n");
+  write("groups/system.slice/memory.current", "900\n");
+  write("groups/memory.max", "1000\n");
+  write("groups/memory.current", "950\n");
+  EXPECT_EQ(ControlGroupLeft(folder.path() / "groups", folder.path() / "own"), 50);
+  write("own", "0::/\n");
+  EXPECT_EQ(ControlGroupLeft(folder.path() / "groups", folder.path() / "own"), 50);
 }
 
 }  // namespace

@@ -20,6 +20,8 @@ struct Death {
   bool of_client;
 };
 
+void PrintTo(const Death& death, std::ostream* out) { *out << death.point.name; }
+
 std::vector<Death> Deaths() {
   std::vector<Death> deaths;
   for (const FailpointInfo& point : Failpoints()) {

@@ -227,6 +227,8 @@ struct KeptPart {
   const char* prefix;
 };
 
+void PrintTo(const KeptPart& part, std::ostream* out) { *out << part.option; }
+
 class KeptPartTest : public TrainWorkTest, public ::testing::WithParamInterface<KeptPart> {};
 
 INSTANTIATE_TEST_SUITE_P(Methods, KeptPartTest,

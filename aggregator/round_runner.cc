@@ -267,15 +267,14 @@ void RoundRunner::AnswerStray(const ClientId& from, const UpdateOffer& offer) {
       carried != carried_.end() && carried->second.asked == round) {
     return;  // likewise, once the next round is open
   }
-  if (stage_ == Stage::kMerging && round == round_->plan().round) {
-    const Seat* seat = round_->Find(from);
-    if (seat != nullptr && seat->standing == Standing::kAccepted &&
-        seat->update.header.payload_sha256 == offer.payload.sha256) {
-      return TellAccepted(from, round);
-    }
-  } else if (const auto taken = taken_last_.find(from);
-             taken != taken_last_.end() && taken->second.asked == round &&
-             taken->second.sha256 == offer.payload.sha256) {
+  const Seat* seat = stage_ == Stage::kMerging ? round_->Find(from) : nullptr;
+  if (seat != nullptr && seat->standing == Standing::kAccepted && Asked(*seat) == round &&
+      seat->update.header.payload_sha256 == offer.payload.sha256) {
+    return TellAccepted(from, round);
+  }
+  if (const auto taken = taken_last_.find(from); taken != taken_last_.end() &&
+                                                 taken->second.asked == round &&
+                                                 taken->second.sha256 == offer.payload.sha256) {
     return Verdict(from, round, OkStatus());  // the verdict was lost on the way
   }
   const bool past =

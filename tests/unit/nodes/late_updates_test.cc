@@ -133,6 +133,33 @@ TEST(LateUpdatesTest, AStragglerThatDiesIsAskedForTheSameAgain) {
   EXPECT_TRUE(Counts(world, "gamma1"));
 }
 
+// Its verdict was lost on the way, so it offers again while its round is merged.
+TEST(LateUpdatesTest, WhoWasAcceptedLateAndOffersAgainIsNotToldThatItIsTooLate) {
+  FakeWorld world(Buffered(3, 2));
+  world.hold_training = {"gamma"};
+  StartAll(world);
+  ASSERT_TRUE(world.RunUntil([&] { return Published(world, 1); }));
+  world.hold_training = {"alpha"};
+  world.ReleaseTraining();
+  ASSERT_TRUE(world.RunUntil(
+      [&] { return world.log_lines->Text().find("round closed round=2") != std::string::npos; }));
+  ASSERT_FALSE(Published(world, 2));
+  const UpdateAccepted gamma = [&] {
+    for (const UpdateAccepted& event : world.Events<UpdateAccepted>()) {
+      if (event.header.client.name == "gamma") return event;
+    }
+    return UpdateAccepted{};
+  }();
+  ASSERT_EQ(gamma.header.round, RoundId{1});
+  world.Inject("gamma",
+               UpdateOffer{.header = gamma.header,
+                           .payload = {gamma.header.payload_sha256, gamma.header.payload_bytes}});
+  world.hold_training.clear();
+  world.ReleaseTraining();
+  ASSERT_TRUE(world.RunToEnd());
+  EXPECT_TRUE(world.Events<UpdateLate>().empty());
+}
+
 TEST(LateUpdatesTest, AFullBufferWithoutLatenessSendsTheOthersHome) {
   FakeWorld world(Buffered(2, 0));
   world.hold_training = {"gamma"};

@@ -392,11 +392,18 @@ Result<std::vector<NamedTensor>> MergeDense(const MergeInput& input,
   return merged;
 }
 
+bool AnyLate(const UpdateSource& updates) {
+  for (size_t k = 0; k < updates.size(); ++k) {
+    if (updates.older_global(k) != nullptr) return true;
+  }
+  return false;
+}
+
 // A late update counts less: c_k (1 + τ)^−a.
 void DiscountLate(const UpdateSource& updates, ClientChoice& choice) {
   for (size_t k = 0; k < updates.size(); ++k) {
-    const double share = updates.discount(k);
     if (updates.older_global(k) == nullptr) continue;
+    const double share = updates.discount(k);
     choice.coefficients[k] *= share;
     std::string& reason = choice.reasons[k];
     reason +=
@@ -411,11 +418,7 @@ Result<std::optional<ClientChoice>> Choose(const Strategy& strategy, const Merge
   const RobustSettings& robust = input.settings.robust;
   std::optional<ClientChoice> choice;
   if (!ChoosesWeights(robust)) {
-    bool late = false;
-    for (size_t k = 0; k < input.updates.size(); ++k) {
-      late = late || input.updates.older_global(k) != nullptr;
-    }
-    if (!late) return choice;
+    if (!AnyLate(input.updates)) return choice;
     choice.emplace();
     choice->coefficients = WeightsOf(input.updates);
     choice->reasons.resize(input.updates.size());

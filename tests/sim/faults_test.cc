@@ -14,19 +14,6 @@ namespace {
 
 class FaultsTest : public SmallFederation {
  protected:
-  // Short rounds, patient with the absent, so that drawn faults fall into all phases of them.
-  static Settings Patient(const std::string& strategy = "exact-svd") {
-    Settings settings = Usual(strategy);
-    settings.sim.step_cost_ms = 1500;
-    settings.server.heartbeat_s = 1;
-    settings.server.gone_after_s = 15;
-    settings.cohort.deadline_s = 120;
-    settings.cohort.round_retries = 20;
-    settings.cohort.join_deadline_s = 0;
-    settings.cohort.evaluate_deadline_s = 60;
-    return settings;
-  }
-
   static FaultPlan OneCrash(const ClientId& node, double at, double down) {
     FaultPlan plan;
     plan.crashes = {{node, Seconds(at), Seconds(down)}};

@@ -13,23 +13,16 @@ namespace {
 class LateUpdatesTest : public SmallFederation {
  protected:
   static Settings Buffered(const std::string& strategy = "exact-svd") {
-    Settings settings = Usual(strategy);
+    Settings settings = Patient(strategy);
     settings.run.num_server_rounds = 6;
     settings.sim.clients = 6;
     settings.sim.ranks = {2, 4, 6};
-    settings.sim.step_cost_ms = 1500;
     settings.sim.step_cost_spread = 1;
     settings.cohort.buffer = 2;
     settings.cohort.max_staleness = 3;
     settings.cohort.fraction_train = 0.7;
     settings.cohort.min_train_nodes = 1;
     settings.cohort.min_available_nodes = 3;
-    settings.cohort.deadline_s = 120;
-    settings.cohort.round_retries = 20;
-    settings.cohort.join_deadline_s = 0;
-    settings.cohort.evaluate_deadline_s = 60;
-    settings.server.heartbeat_s = 1;
-    settings.server.gone_after_s = 15;
     return settings;
   }
 

@@ -56,6 +56,19 @@ class SmallFederation : public ::testing::Test {
     return settings;
   }
 
+  // Short rounds, patient with the absent, so that drawn faults fall into all phases of them.
+  static Settings Patient(const std::string& strategy = "exact-svd") {
+    Settings settings = Usual(strategy);
+    settings.sim.step_cost_ms = 1500;
+    settings.server.heartbeat_s = 1;
+    settings.server.gone_after_s = 15;
+    settings.cohort.deadline_s = 120;
+    settings.cohort.round_retries = 20;
+    settings.cohort.join_deadline_s = 0;
+    settings.cohort.evaluate_deadline_s = 60;
+    return settings;
+  }
+
   static Result<SimulationReport> Run(const Settings& settings,
                                       std::optional<FaultPlan> faults = std::nullopt) {
     SimulationOptions options;

@@ -77,7 +77,7 @@ Result<std::vector<Blob>> SpooledUpdates::ReadSite(size_t client, size_t site) c
   return pieces;
 }
 
-Result<LowRank> SpooledUpdates::Factors(size_t client, size_t site) const {
+Result<SiteState> SpooledUpdates::Site(size_t client, size_t site) const {
   const TensorBlock& block = blocks_[client];
   const BlockSection& section = block.sections[0];
   WEFT_TRY_ASSIGN(const Codec* codec, FindCodec(block.codec));
@@ -92,7 +92,19 @@ Result<LowRank> SpooledUpdates::Factors(size_t client, size_t site) const {
     }
     state.tensors.push_back({tensor.name, std::move(value)});
   }
-  return LowerSite(section.spec, state);
+  return state;
+}
+
+Result<LowRank> SpooledUpdates::Factors(size_t client, size_t site) const {
+  WEFT_TRY_ASSIGN(const SiteState state, Site(client, site));
+  return LowerSite(blocks_[client].sections[0].spec, state);
+}
+
+Result<PlainFactors> SpooledUpdates::Plain(size_t client, size_t site) const {
+  const AdapterSpec& spec = blocks_[client].sections[0].spec;
+  if (spec.method != "lora") return UpdateSource::Plain(client, site);
+  WEFT_TRY_ASSIGN(const SiteState state, Site(client, site));
+  return PlainFactors{{state.Get("A"), state.Get("B")}, ScalingFor(spec, state.site.path)};
 }
 
 Result<AdapterState> SpooledUpdates::Stored(size_t client) const {

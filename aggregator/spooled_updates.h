@@ -52,6 +52,7 @@ class SpooledUpdates final : public UpdateSource {
   }
   [[nodiscard]] double discount(size_t client) const override { return updates_[client].discount; }
   [[nodiscard]] Result<LowRank> Factors(size_t client, size_t site) const override;
+  [[nodiscard]] Result<PlainFactors> Plain(size_t client, size_t site) const override;
   [[nodiscard]] Result<AdapterState> State(size_t client) const override;
   [[nodiscard]] Result<std::vector<NamedTensor>> Dense(size_t client) const override;
 
@@ -66,6 +67,8 @@ class SpooledUpdates final : public UpdateSource {
   static Offsets LetGo(const Blob& payload, TensorBlock& block);
   /// The adapter or the change that the client's bytes hold.
   [[nodiscard]] Result<AdapterState> Stored(size_t client) const;
+  /// One site's tensors as the client has them now, float32.
+  [[nodiscard]] Result<SiteState> Site(size_t client, size_t site) const;
   /// The bytes of one site's tensors, in order.
   [[nodiscard]] Result<std::vector<Blob>> ReadSite(size_t client, size_t site) const;
 

@@ -11,6 +11,7 @@
 #include "aggregator/spooled_updates.h"
 #include "aggregator/strategies/robust_rules.h"
 #include "aggregator/strategies/round_merge.h"
+#include "aggregator/strategies/site_threads.h"
 #include "aggregator/strategies/slots.h"
 #include "aggregator/strategies/state_block.h"
 #include "cli/bench_baselines.h"
@@ -92,8 +93,28 @@ Result<double> ChooseSeconds(const Strategy& strategy, const MergeInput& input, 
   return seconds[seconds.size() / 2];
 }
 
+// What the rule takes without the certificate and the state's encoding: the median of its runs.
+Result<double> RuleSeconds(const Strategy& strategy, const MergeInput& input, int64_t repeat) {
+  const size_t sites = input.global.adapter.sites.size();
+  std::vector<double> seconds;
+  for (int64_t i = 0; i < repeat; ++i) {
+    const auto began = std::chrono::steady_clock::now();
+    WEFT_TRY_ASSIGN(const RoundSurvey survey, strategy.Survey(input));
+    std::vector<Status> ends(sites);
+    ForEachSite(sites, [&](size_t site, StackMemory&) {
+      ends[site] = strategy.MergeSite(input, survey, site).status();
+    });
+    for (const Status& end : ends) WEFT_TRY(end);
+    seconds.push_back(
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count());
+  }
+  std::sort(seconds.begin(), seconds.end());
+  return seconds[seconds.size() / 2];
+}
+
 struct Measured {
   double merge_s;
+  double rule_s;
   double bytes;
   LinearSite layer;
   int64_t stacked;  // rank of all updates of a layer together
@@ -109,11 +130,14 @@ void Report(const Options& options, const Measured& measured, const Certificate&
         BaselineSeconds(name, options.modules, measured.layer, measured.stacked,
                         static_cast<uint64_t>(measured.bytes), options.repeat);
     beside["baselines"][name] = {{"seconds", baseline_s},
-                                 {"merge_to_baseline", measured.merge_s / baseline_s}};
+                                 {"merge_to_baseline", measured.merge_s / baseline_s},
+                                 {"rule_to_baseline", measured.rule_s / baseline_s}};
   }
   if (options.json) {
     nlohmann::ordered_json out = {{"merge_s", measured.merge_s},
                                   {"gb_per_s", measured.bytes / measured.merge_s / 1e9},
+                                  {"rule_s", measured.rule_s},
+                                  {"rule_gb_per_s", measured.bytes / measured.rule_s / 1e9},
                                   {"peak_rss_mb", peak_mb},
                                   {"payload_mb", measured.bytes / 1e6},
                                   {"error_before_truncation", certificate.error_before_truncation},
@@ -124,8 +148,9 @@ void Report(const Options& options, const Measured& measured, const Certificate&
     std::cout << options.strategy << ", " << options.clients << " clients, " << options.modules
               << " layers " << options.dim[0] << "×" << options.dim[1] << ": " << measured.merge_s
               << " s a merge (median of " << options.repeat << "), "
-              << measured.bytes / measured.merge_s / 1e9 << " GB/s of updates, peak memory "
-              << peak_mb << " MB\n";
+              << measured.bytes / measured.merge_s / 1e9 << " GB/s of updates (the rule alone "
+              << measured.rule_s << " s, " << measured.bytes / measured.rule_s / 1e9
+              << " GB/s), peak memory " << peak_mb << " MB\n";
     if (!beside.is_null()) std::cout << beside.dump(2) << "\n";
   }
 }
@@ -172,6 +197,11 @@ Status Run(const Options& options) {
   std::sort(seconds.begin(), seconds.end());
   const double merge_s = seconds[seconds.size() / 2];
   nlohmann::ordered_json beside;
+  double rule_s = merge_s;
+  if (!strategy->traits().own_coordinates) {
+    WEFT_TRY_ASSIGN(const auto updates, SpooledUpdates::Open(received, sites, "examples", 0));
+    WEFT_TRY_ASSIGN(rule_s, RuleSeconds(*strategy, {settings, global, *updates}, options.repeat));
+  }
   if (ChoosesWeights(settings.robust)) {
     WEFT_TRY_ASSIGN(const auto updates, SpooledUpdates::Open(received, sites, "examples", 0));
     WEFT_TRY_ASSIGN(beside["choose_s"],
@@ -181,7 +211,7 @@ Status Run(const Options& options) {
   for (const ReceivedUpdate& update : received) {
     stacked += SiteRank(update.client.adapter, sites.front());
   }
-  Report(options, {merge_s, bytes, sites.front(), stacked}, certificate, std::move(beside));
+  Report(options, {merge_s, rule_s, bytes, sites.front(), stacked}, certificate, std::move(beside));
   return OkStatus();
 }
 

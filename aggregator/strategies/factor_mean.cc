@@ -4,17 +4,13 @@
 #include <cmath>
 
 #include "aggregator/strategies/slots.h"
+#include "aggregator/strategies/weighted_sum.h"
 #include "common/base/str.h"
 
 namespace weft {
 namespace {
 
-at::Tensor Grown(const at::Tensor& mean, int64_t rank) {
-  if (mean.size(0) >= rank) return mean;
-  return at::cat({mean, at::zeros({rank - mean.size(0), mean.size(1)}, mean.options())}, 0);
-}
-
-// What a client's factors at scale 1, s·B and A, are multiplied with.
+// What a client's A and s·B are multiplied with.
 struct Scales {
   double on_A = 1;
   double on_B = 1;
@@ -42,27 +38,24 @@ Status CheckFactors(std::string_view strategy, const AdapterSpec& spec) {
 
 Result<LowRank> MeanOfFactors(const MergeInput& input, size_t site,
                               const std::vector<double>& weights, Absorb absorb) {
-  const SiteState& old = input.global.adapter.sites[site];
-  const auto options = old.Get("A").options().dtype(at::kDouble);
-  const int64_t trained = TrainedSlots(input.global, site);
-  at::Tensor mean_A_GI = at::zeros({trained, old.site.in}, options);
-  at::Tensor mean_B_GO = at::zeros({trained, old.site.out}, options);
-  const double of_run = ScalingFor(input.global.init, old.site.path);
-  WEFT_TRY_ASSIGN(const SiteStack stack, input.updates.Stack(site));
+  const LinearSite& layer = input.global.adapter.sites[site].site;
+  const double of_run = ScalingFor(input.global.init, layer.path);
+  int64_t slots = TrainedSlots(input.global, site);
+  std::vector<WeightedMatrix> As;
+  std::vector<WeightedMatrix> Bs;
   for (size_t k = 0; k < input.updates.size(); ++k) {
     const AdapterSpec& spec = input.updates.plan(k).adapter;
     WEFT_TRY(CheckFactors(input.settings.name, spec)
                  .Within(Str("client ", input.updates.plan(k).client)));
-    const Scales scales = ScalesFor(absorb, ScalingFor(spec, old.site.path), of_run);
-    const LowRank weighted = stack.Of(k);  // p_k s_k B_k and A_k
-    const int64_t rank = weighted.A_RI.size(0);
-    mean_A_GI = Grown(mean_A_GI, rank);
-    mean_B_GO = Grown(mean_B_GO, rank);
-    mean_A_GI.narrow(0, 0, rank).add_(weighted.A_RI, weights[k] * scales.on_A);
-    mean_B_GO.narrow(0, 0, rank)
-        .add_(weighted.B_OR.t(), weights[k] / input.updates.weight(k) * scales.on_B);
+    const Scales scales = ScalesFor(absorb, ScalingFor(spec, layer.path), of_run);
+    WEFT_TRY_ASSIGN(PlainFactors own, input.updates.Plain(k, site));
+    slots = std::max(slots, own.factors.A_RI.size(0));
+    As.push_back({std::move(own.factors.A_RI), weights[k] * scales.on_A});
+    Bs.push_back({std::move(own.factors.B_OR), weights[k] * scales.on_B * own.scale});
   }
-  return LowRank{mean_A_GI, mean_B_GO.t()};
+  const at::Device device = input.global.adapter.sites[site].Get("A").device();
+  return LowRank{WeightedSum(As, slots, layer.in).to(device),
+                 WeightedSum(Bs, layer.out, slots).to(device)};
 }
 
 std::vector<double> SlotOwners(const SiteStack& stack, const std::vector<double>& weights,

@@ -51,11 +51,11 @@ double Square(const at::Tensor& core) { return core.square().sum().item<double>(
 // √(part / whole), for squares; no distance from nothing to nothing.
 double Ratio(double part, double whole) { return part == 0 ? 0 : std::sqrt(part / whole); }
 
-// One site's updates, decoded once and stacked: rule and certificate both look at them.
+// One site's updates, read once: rule and certificate both look at them. One thread has a site.
 class SiteUpdates final : public UpdateSource {
  public:
-  SiteUpdates(const UpdateSource& all, size_t site, SiteStack stack)
-      : all_(all), site_(site), stack_(std::move(stack)) {}
+  SiteUpdates(const UpdateSource& all, size_t site, StackMemory& memory)
+      : all_(all), site_(site), memory_(memory), plain_(all.size()) {}
 
   [[nodiscard]] size_t size() const override { return all_.size(); }
   [[nodiscard]] const ClientPlan& plan(size_t client) const override { return all_.plan(client); }
@@ -70,9 +70,23 @@ class SiteUpdates final : public UpdateSource {
   [[nodiscard]] Result<LowRank> Factors(size_t client, size_t site) const override {
     return all_.Factors(client, site);
   }
+  [[nodiscard]] Result<PlainFactors> Plain(size_t client, size_t site) const override {
+    WEFT_CHECK(site == site_, "site ", site, " of the updates of site ", site_);
+    if (!plain_[client]) {
+      WEFT_TRY_ASSIGN(plain_[client], all_.Plain(client, site));
+    }
+    return *plain_[client];
+  }
+  // Not before it is asked for: a rule that only averages has its sum from what was sent.
   [[nodiscard]] Result<SiteStack> Stack(size_t site) const override {
     WEFT_CHECK(site == site_, "site ", site, " of the updates of site ", site_);
-    return stack_;
+    if (!stack_) {
+      const bool held = std::any_of(plain_.begin(), plain_.end(),
+                                    [](const auto& plain) { return plain.has_value(); });
+      WEFT_TRY_ASSIGN(stack_, held ? StackIn(memory_, site) : all_.StackIn(memory_, site));
+      plain_.assign(plain_.size(), std::nullopt);
+    }
+    return *stack_;
   }
   [[nodiscard]] Result<LowRankSum> Mean(size_t site) const override {
     if (!mean_) {
@@ -84,9 +98,10 @@ class SiteUpdates final : public UpdateSource {
  private:
   const UpdateSource& all_;
   size_t site_;
-  SiteStack stack_;
-  mutable std::optional<LowRankSum>
-      mean_;  // a dense one is not formed twice; one thread has a site
+  StackMemory& memory_;
+  mutable std::vector<std::optional<PlainFactors>> plain_;  // until they are stacked
+  mutable std::optional<SiteStack> stack_;
+  mutable std::optional<LowRankSum> mean_;  // a dense one is not formed twice
 };
 
 // The same updates as a robust rule has weighed them.
@@ -107,6 +122,9 @@ class WeighedUpdates final : public UpdateSource {
   [[nodiscard]] double discount(size_t client) const override { return all_.discount(client); }
   [[nodiscard]] Result<LowRank> Factors(size_t client, size_t site) const override {
     return all_.Factors(client, site);
+  }
+  [[nodiscard]] Result<PlainFactors> Plain(size_t client, size_t site) const override {
+    return all_.Plain(client, site);
   }
   [[nodiscard]] Result<SiteStack> Stack(size_t site) const override {
     WEFT_TRY_ASSIGN(SiteStack stack, all_.Stack(site));
@@ -269,8 +287,7 @@ Status AlignClients(const Strategy& strategy, const MergeInput& input, size_t si
 Result<SiteOutcome> MergeOneSite(const Round& round, const RoundSurvey& survey, size_t site,
                                  StackMemory& memory) {
   const MergeInput& whole = round.input;
-  WEFT_TRY_ASSIGN(SiteStack stack, whole.updates.StackIn(memory, site));
-  const SiteUpdates updates(whole.updates, site, std::move(stack));
+  const SiteUpdates updates(whole.updates, site, memory);
   const MergeInput input{whole.settings, whole.global, updates, whole.round, whole.whole};
   std::optional<WeighedUpdates> weighed;
   if (round.choice) weighed.emplace(updates, round.choice->coefficients);

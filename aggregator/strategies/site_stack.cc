@@ -26,6 +26,11 @@ LowRank SiteStack::Of(size_t client) const {
   return {factors.A_RI.narrow(0, begin, rank), factors.B_OR.narrow(1, begin, rank)};
 }
 
+Result<PlainFactors> UpdateSource::Plain(size_t client, size_t site) const {
+  WEFT_TRY_ASSIGN(LowRank factors, Factors(client, site));
+  return PlainFactors{std::move(factors)};
+}
+
 Result<AdapterState> UpdateSource::State(size_t) const {
   return Internal("[merge] these updates are in lowered form only");
 }
@@ -56,7 +61,8 @@ Result<SiteStack> UpdateSource::StackIn(StackMemory& memory, size_t site) const 
   SiteStack stack;
   stack.begins.push_back(0);
   for (size_t k = 0; k < size(); ++k) {
-    WEFT_TRY_ASSIGN(const LowRank own, Factors(k, site));
+    WEFT_TRY_ASSIGN(const PlainFactors plain, Plain(k, site));
+    const LowRank& own = plain.factors;
     const int64_t begin = stack.begins.back();
     const int64_t rank = own.A_RI.size(0);
     const int64_t end = begin + rank;
@@ -66,8 +72,7 @@ Result<SiteStack> UpdateSource::StackIn(StackMemory& memory, size_t site) const 
     stack.factors.A_RI.narrow(0, begin, rank).copy_(own.A_RI);
     // B lies transposed, so that a client's part is one piece.
     const at::Tensor B_RO = Matrix(memory.B, begin, end, room, own.B_OR.size(0));
-    at::Tensor place = B_RO.narrow(0, begin, rank);
-    at::mul_out(place, own.B_OR.t(), at::scalar_tensor(weight(k), own.B_OR.options()));
+    B_RO.narrow(0, begin, rank).copy_(own.B_OR.t()).mul_(weight(k) * plain.scale);
     stack.factors.B_OR = B_RO.t();
   }
   return stack;

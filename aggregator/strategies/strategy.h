@@ -70,6 +70,12 @@ struct StackMemory {
   at::Tensor B = at::empty({0}, at::kDouble);
 };
 
+/// One client's factors of a site as they came: ΔW = scale · B·A.
+struct PlainFactors {
+  LowRank factors;  // of any precision
+  double scale = 1;
+};
+
 /// The round's accepted updates, ordered by client name.
 class UpdateSource {
  public:
@@ -82,6 +88,9 @@ class UpdateSource {
   [[nodiscard]] virtual double update_norm(size_t client) const = 0;
   /// Float64 factors at scale 1 of one site. Thread-safe.
   [[nodiscard]] virtual Result<LowRank> Factors(size_t client, size_t site) const = 0;
+  /// The same without a copy where the client sent factors: in its precision, its scale apart. As
+  /// Factors gives them unless overridden. Thread-safe.
+  [[nodiscard]] virtual Result<PlainFactors> Plain(size_t client, size_t site) const;
   [[nodiscard]] virtual Result<SiteStack> Stack(size_t site) const;
   /// Σ p_k s_k B_k A_k of one site, in client order.
   [[nodiscard]] virtual Result<LowRankSum> Mean(size_t site) const;

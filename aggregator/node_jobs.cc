@@ -31,11 +31,25 @@ Result<std::vector<FileRef>> ListFiles(const ListFilesJob& job) {
   return files;
 }
 
+// Those of which a byte has changed since they were accepted, or all of them are gone.
+std::vector<ClientId> Damaged(const CheckSpoolJob& job) {
+  std::vector<ClientId> damaged;
+  for (const SpooledUpdate& update : job.updates) {
+    const Result<Blob> bytes = job.store->ReadBlob(update.blob);
+    if (bytes.ok() && Sha256Hex(bytes->span()) == update.header.payload_sha256) continue;
+    damaged.push_back(update.header.client);
+  }
+  return damaged;
+}
+
 }  // namespace
 
 void RegisterNodeJobs(WorkTable& table) {
   table.On<DigestJob>([](const DigestJob& job, JobControl&) -> Result<std::string> {
     return Sha256Hex(job.bytes.span());
+  });
+  table.On<CheckSpoolJob>([](const CheckSpoolJob& job, JobControl&) {
+    return Result<CheckSpoolJob::Output>(Damaged(job));
   });
   table.On<ListFilesJob>([](const ListFilesJob& job, JobControl&) { return ListFiles(job); });
 }

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "aggregator/jobs.h"
 #include "common/base/bytes.h"
 #include "common/runtime/executor.h"
 #include "common/runtime/run_events.h"
@@ -21,6 +22,13 @@ struct ListFilesJob {
   using Output = std::vector<FileRef>;
   std::string root;
   std::string folder;
+};
+
+/// Updates whose bytes in the store are not those that were accepted, or are not there.
+struct CheckSpoolJob {
+  using Output = std::vector<ClientId>;  // whose they are
+  std::vector<SpooledUpdate> updates;
+  const BlobSource* store = nullptr;
 };
 
 void RegisterNodeJobs(WorkTable& table);

@@ -90,10 +90,15 @@ class Fold {
     }
     // What a kept round was merged from goes with its updates, whatever later settings say.
     if (event.updates_kept && at_.published) at_.states.erase(at_.published->version);
+    at_.merged_from.reset();
+    if (at_.published && at_.open) {
+      at_.merged_from = {.plan = at_.open->plan, .state_blob = at_.published->state.name};
+    }
     at_.published = event;
     at_.norms.clear();
     for (const auto& [client, update] : at_.accepted) {
       at_.merged[client] = update.header.round;
+      if (at_.merged_from) at_.merged_from->updates.push_back(update);
       at_.norms.push_back(update.update_norm);
     }
     at_.states[event.version] = event.state.name;

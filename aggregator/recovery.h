@@ -11,9 +11,17 @@
 
 namespace weft {
 
+/// What a version was merged from: enough to merge it again.
+struct MergedFrom {
+  RoundPlan plan;                       // of the round's last try
+  std::string state_blob;               // of the version before
+  std::vector<UpdateAccepted> updates;  // by client name
+};
+
 struct RunPosition {
   std::optional<RunStarted> started;
   std::optional<RoundPublished> published;          // newest version
+  std::optional<MergedFrom> merged_from;            // `published`; none for version 0
   std::optional<RoundOpened> open;                  // the round in progress
   uint32_t attempts = 0;                            // of the round after `published`
   uint32_t misses = 0;                              // of them, since the run was last given up

@@ -5,6 +5,7 @@
 
 #include "aggregator/admission.h"
 #include "aggregator/cohort.h"
+#include "aggregator/node_jobs.h"
 #include "aggregator/posterior_work.h"
 #include "common/base/check.h"
 #include "common/base/failpoint.h"
@@ -34,7 +35,25 @@ void RoundRunner::Run(RoundStart start) {
   stage_ = Stage::kCutting;
   start_ = std::move(start);
   desks_.clear();
+  damaged_.clear();
   round_.emplace(start_.plan, start_.attempt, office_.env.clock.Now());
+  if (start_.accepted.empty()) return Cut();
+  // Whatever happened to the disk meanwhile, a merge sees the bytes that were accepted.
+  CheckSpoolJob check{.updates = {}, .store = &office_.env.store};
+  for (const auto& [client, event] : start_.accepted) {
+    check.updates.push_back({.header = event.header, .blob = event.blob});
+  }
+  Submit<CheckSpoolJob>(office_.env.executor, std::move(check), Nanos{0},
+                        std::make_shared<JobControl>(),
+                        [this](Result<CheckSpoolJob::Output> damaged) {
+                          if (office_.over() || stage_ != Stage::kCutting) return;
+                          if (!damaged.ok()) return office_.GiveUp(damaged.status());
+                          damaged_.insert(damaged->begin(), damaged->end());
+                          Cut();
+                        });
+}
+
+void RoundRunner::Cut() {
   // What is measured is the adapter as it was published.
   const bool measures = Measures(start_.plan.training);
   bundles_ = std::make_unique<Bundles>(office_, measures ? "float32" : start_.plan.down_codec,
@@ -105,9 +124,11 @@ void RoundRunner::SeatAccepted() {
         Asked(*seat) != event.header.round) {
       continue;
     }
-    if (const Result<Blob> blob = office_.env.store.ReadBlob(event.blob); !blob.ok()) {
-      office_.env.log.Warn("an accepted update is missing from the spool; it is asked for again",
-                           {{"client", client}, {"blob", event.blob}, {"why", blob.status()}});
+    if (damaged_.contains(client)) {
+      office_.env.log.Warn(
+          "an accepted update is gone from the spool, or damaged; it is asked for "
+          "again",
+          {{"client", client}, {"blob", event.blob}});
       lost.emplace_back(
           UpdateLost{.round = event.CountsIn(), .client = client, .blob = event.blob});
       continue;
@@ -512,7 +533,13 @@ void RoundRunner::Merge() {
             norms.push_back(update.update_norm);
           }
           SetNorms(std::move(norms));
-          RemoveSpool(office_.options.settings.run.keep_updates);
+          ForgetMerged();
+          RemoveSpool(/*keep_merged=*/true);
+          if (!office_.options.settings.run.keep_updates) {
+            for (const SpooledUpdate& update : round_->Updates()) {
+              merged_blobs_.push_back(update.blob);
+            }
+          }
           Pass(Failpoint::kSpoolRemoved);
           start_.accepted.clear();  // they are in this version, never in the next
           stage_ = Stage::kIdle;
@@ -570,6 +597,12 @@ void RoundRunner::RecordPosterior(FitJob::Output fitted) {
           outcomes_.measured();
         });
       });
+}
+
+void RoundRunner::ForgetMerged() {
+  for (const std::string& blob : std::exchange(merged_blobs_, {})) {
+    office_.env.store.RemoveBlob(blob, [](const Status&) {});
+  }
 }
 
 void RoundRunner::RemoveSpool(bool keep_merged) {

@@ -50,6 +50,11 @@ class RoundRunner {
   /// Norms of those updates, as a restart finds them.
   void SetNorms(std::vector<double> norms);
   [[nodiscard]] const std::map<ClientId, Taken>& taken_last() const { return taken_last_; }
+  /// Blobs of the newest version's updates, which stay until the next one is there: should its
+  /// state be damaged on disk, it can be merged again. As a restart finds them.
+  void SetMerged(std::vector<std::string> blobs) { merged_blobs_ = std::move(blobs); }
+  /// Removes them: no version will follow.
+  void ForgetMerged();
   /// Who was asked in earlier rounds and goes on, to be counted in the next.
   [[nodiscard]] const std::map<ClientId, ClientPlan>& carried() const { return carried_; }
   /// As a restart finds them.
@@ -76,6 +81,7 @@ class RoundRunner {
     std::string gone_because;  // of its last absence
   };
 
+  void Cut();
   void RecordOpening();
   void StartCollecting();
   void SeatAccepted();
@@ -95,7 +101,7 @@ class RoundRunner {
   void Fit();
   void RecordPosterior(FitJob::Output fitted);
   void SendHome(const std::string& reason);
-  /// Of the round that is over; `keep_merged` leaves the updates that were merged.
+  /// Of the round that is over; `keep_merged` leaves the updates that were accepted.
   void RemoveSpool(bool keep_merged);
   [[nodiscard]] std::string PhaseOf(const ClientId& client) const;
   [[nodiscard]] RoundId Asked(const Seat& seat) const { return AskedIn(round_->plan(), seat.plan); }
@@ -112,7 +118,9 @@ class RoundRunner {
   RoundStart start_;
   std::unique_ptr<Bundles> bundles_;
   std::map<ClientId, Desk> desks_;
+  std::set<ClientId> damaged_;  // accepted before a restart, and no longer what was accepted
   std::map<ClientId, Taken> taken_last_;
+  std::vector<std::string> merged_blobs_;
   double median_norm_ = 0;  // of those updates; 0: of none
   std::map<ClientId, ClientPlan> carried_;
   std::set<ClientId> counted_late_;  // in the round now closed

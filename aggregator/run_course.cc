@@ -36,6 +36,7 @@ RunCourse::RunCourse(Office& office)
       uploads_(office),
       downloads_(office),
       publisher_(office),
+      repair_(office),
       rounds_(office, uploads_, downloads_, publisher_,
               {.published =
                    [this] {
@@ -157,21 +158,8 @@ Status RunCourse::Start(RunPosition position) {
     office_.members.Expect(ClientId{client.name});
   }
   for (const ClientId& client : at_.members) office_.members.Expect(client);
-  measured_ = at_.posterior.has_value();
+  Recover();
   WEFT_TRY(CheckLaplace());
-  evaluations_.SetBest(at_.best);
-  states_ = at_.states;
-  merged_ = at_.merged;
-  rounds_.SetNorms(at_.norms);
-  if (settings.cohort.max_staleness > 0) rounds_.SetCarried(at_.working);
-  attempts_ = at_.attempts;
-  misses_ = at_.misses;
-  evaluated_ = attempts_ > 0;  // a round is opened only after that
-  if (at_.published) {
-    published_ = true;
-    office_.version = at_.published->version;
-    office_.state_blob = at_.published->state.name;
-  }
   if (at_.finished && at_.finished->state == kRunCompleted && Trained() && !Unmeasured()) {
     office_.env.log.Info("the run has already been completed", {{"rounds", office_.version}});
     ending_ = RunEnded{.state = kRunCompleted, .reason = at_.finished->reason};
@@ -189,8 +177,36 @@ Status RunCourse::Start(RunPosition position) {
                                              {"open_round", at_.open.has_value()},
                                              {"accepted", at_.accepted.size()}});
   }
+  if (at_.published && !repair_.Whole(at_)) {
+    stage_ = Stage::kRepairing;
+    repair_.Run(at_, [this] { Next(); });
+    return OkStatus();
+  }
   Next();
   return OkStatus();
+}
+
+// Where the ledger says that the run stands.
+void RunCourse::Recover() {
+  measured_ = at_.posterior.has_value();
+  evaluations_.SetBest(at_.best);
+  states_ = at_.states;
+  merged_ = at_.merged;
+  std::vector<std::string> merged;
+  rounds_.SetNorms(at_.norms);
+  if (at_.merged_from && !at_.published->updates_kept) {
+    for (const UpdateAccepted& update : at_.merged_from->updates) merged.push_back(update.blob);
+  }
+  rounds_.SetMerged(std::move(merged));
+  if (office_.options.settings.cohort.max_staleness > 0) rounds_.SetCarried(at_.working);
+  attempts_ = at_.attempts;
+  misses_ = at_.misses;
+  evaluated_ = attempts_ > 0;  // a round is opened only after that
+  if (at_.published) {
+    published_ = true;
+    office_.version = at_.published->version;
+    office_.state_blob = at_.published->state.name;
+  }
 }
 
 void RunCourse::SetGlobalRank(int64_t rank) {
@@ -583,6 +599,7 @@ void RunCourse::End(const std::string& state, const std::string& reason) {
   if (!published_ && !at_.started) events.emplace_back(MakeRunStarted());
   events.emplace_back(RunFinished{.state = state, .reason = reason});
   office_.Record(std::move(events));
+  if (state == kRunCompleted) rounds_.ForgetMerged();
   for (const ClientId& client : office_.members.PresentNames()) office_.Send(client, ending_);
 }
 

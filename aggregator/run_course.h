@@ -14,6 +14,7 @@
 #include "aggregator/publisher.h"
 #include "aggregator/recovery.h"
 #include "aggregator/round_runner.h"
+#include "aggregator/state_repair.h"
 #include "aggregator/uploads.h"
 
 namespace weft {
@@ -42,11 +43,12 @@ class RunCourse {
   Downloads& downloads() { return downloads_; }
 
  private:
-  enum class Stage { kGathering, kInitialising, kEvaluating, kTraining, kEnded };
+  enum class Stage { kRepairing, kGathering, kInitialising, kEvaluating, kTraining, kEnded };
 
   [[nodiscard]] Status CheckSameRun(const RunStarted& started) const;
   [[nodiscard]] Status CheckNothingWasLost() const;
   [[nodiscard]] RunStarted MakeRunStarted() const;
+  void Recover();
   void SetGlobalRank(int64_t rank);
   void Next();
   void Gather(std::string purpose, size_t needed);
@@ -79,6 +81,7 @@ class RunCourse {
   Uploads uploads_;
   Downloads downloads_;
   Publisher publisher_;
+  StateRepair repair_;
   RoundRunner rounds_;
   EvaluationRunner evaluations_;
 

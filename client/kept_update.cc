@@ -14,6 +14,7 @@ namespace {
 constexpr const char* kPayloadBlob = "update/payload";
 constexpr const char* kHeaderBlob = "update/header";
 constexpr size_t kStatesKept = 2;
+constexpr std::string_view kDigestSuffix = ".sha256";  // of the state's bytes, beside it
 
 /// The run's name comes from a peer, so only its digest becomes part of a path.
 std::string StatePrefix(const RunId& run) {
@@ -26,13 +27,22 @@ std::string StateName(const RunId& run, RoundId round) {
   return std::move(name).str();
 }
 
+/// Its own digest, the bundle's, and the header: a line each.
+Blob HeaderText(const KeptUpdate& update) {
+  const std::string text = Str(update.bundle_sha256, "\n", ToJson(update.header));
+  return Blob::Adopt(Str(Sha256Hex(AsBytes(text)), "\n", text));
+}
+
 Result<KeptUpdate> Parse(const Blob& text, Blob payload) {
   const std::string_view view = text.view();
-  const size_t line = view.find('\n');
-  if (line == std::string_view::npos) return DataLoss("its header is cut short");
+  const size_t first = view.find('\n');
+  const size_t second = first == std::string_view::npos ? first : view.find('\n', first + 1);
+  if (second == std::string_view::npos) return DataLoss("its header is cut short");
+  const std::string_view own = view.substr(first + 1);
+  if (Sha256Hex(AsBytes(own)) != view.substr(0, first)) return DataLoss("its header is damaged");
   KeptUpdate update;
-  update.bundle_sha256 = std::string(view.substr(0, line));
-  WEFT_TRY_ASSIGN(update.header, UpdateHeaderFromJson(view.substr(line + 1)));
+  update.bundle_sha256 = std::string(view.substr(first + 1, second - first - 1));
+  WEFT_TRY_ASSIGN(update.header, UpdateHeaderFromJson(view.substr(second + 1)));
   if (payload.size() != update.header.payload_bytes ||
       Sha256Hex(payload.span()) != update.header.payload_sha256) {
     return DataLoss("its payload is not what its header says");
@@ -57,11 +67,14 @@ void ClientDisk::Keep(const KeptUpdate& update, const Blob& local_state, Done do
   };
   store.WriteBlob(kPayloadBlob, update.payload, step(false));
   if (!local_state.empty()) {
-    store.WriteBlob(StateName(header.run, header.round), local_state, step(false));
+    const std::string name = StateName(header.run, header.round);
+    store.RemoveBlob(Str(name, kDigestSuffix), step(false));  // of an earlier try at this round
+    store.WriteBlob(name, local_state, step(false));
+    store.WriteBlob(Str(name, kDigestSuffix), Blob::Adopt(Sha256Hex(local_state.span())),
+                    step(false));
   }
   DropOtherStates(header.run, header.round);
-  store.WriteBlob(kHeaderBlob, Blob::Adopt(Str(update.bundle_sha256, "\n", ToJson(header))),
-                  step(true));
+  store.WriteBlob(kHeaderBlob, HeaderText(update), step(true));
 }
 
 std::optional<KeptUpdate> ClientDisk::Load() const {
@@ -83,16 +96,30 @@ void ClientDisk::Forget() {
 
 Blob ClientDisk::LocalStateBefore(const RunId& run, RoundId round) const {
   const std::string wanted = StateName(run, round);
-  std::string latest;
-  for (const std::string& name : context_.env.store.ListBlobs(StatePrefix(run))) {
-    if (name < wanted) latest = name;
+  std::vector<std::string> before = States(run);
+  std::erase_if(before, [&](const std::string& name) { return name >= wanted; });
+  for (auto name = before.rbegin(); name != before.rend(); ++name) {
+    Result<Blob> state = ReadState(*name);
+    if (state.ok()) return std::move(*state);
+    context_.env.log.Error("local state is damaged; the one before is used, if there is one",
+                           {{"file", *name}, {"why", state.status()}});
   }
-  if (latest.empty()) return {};
-  Result<Blob> state = context_.env.store.ReadBlob(latest);
-  if (state.ok()) return std::move(*state);
-  context_.env.log.Warn("local state cannot be read; the round starts without",
-                        {{"why", state.status()}});
   return {};
+}
+
+std::vector<std::string> ClientDisk::States(const RunId& run) const {
+  std::vector<std::string> names = context_.env.store.ListBlobs(StatePrefix(run));
+  std::erase_if(names, [](const std::string& name) { return name.ends_with(kDigestSuffix); });
+  return names;
+}
+
+Result<Blob> ClientDisk::ReadState(const std::string& name) const {
+  WEFT_TRY_ASSIGN(Blob state, context_.env.store.ReadBlob(name));
+  const Result<Blob> digest = context_.env.store.ReadBlob(Str(name, kDigestSuffix));
+  if (!digest.ok()) return state;  // written before there were any, or the process died in between
+  const std::string got = Sha256Hex(state.span());
+  if (got == digest->view()) return state;
+  return DataLoss(Str("SHA-256 is ", got, ", wanted ", digest->view()));
 }
 
 // Of the rounds before this one the last is needed, if this one has to be trained again; those
@@ -101,12 +128,13 @@ void ClientDisk::DropOtherStates(const RunId& run, RoundId round) {
   const std::string own = StateName(run, round);
   std::vector<std::string> older;
   std::vector<std::string> others;
-  for (const std::string& name : context_.env.store.ListBlobs(StatePrefix(run))) {
+  for (const std::string& name : States(run)) {
     if (name != own) (name < own ? older : others).push_back(name);
   }
   for (size_t i = 0; i + kStatesKept <= older.size(); ++i) others.push_back(older[i]);
   for (const std::string& name : others) {
     context_.env.store.RemoveBlob(name, context_.Track({}));
+    context_.env.store.RemoveBlob(Str(name, kDigestSuffix), context_.Track({}));
   }
 }
 

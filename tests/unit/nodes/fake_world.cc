@@ -5,6 +5,7 @@
 
 #include "aggregator/node_jobs.h"
 #include "common/base/str.h"
+#include "common/config/load.h"
 #include "common/crypto/digest.h"
 
 namespace weft::testing {
@@ -118,6 +119,7 @@ ClientNode& FakeWorld::client(const std::string& name) { return clients_.at(name
 Status FakeWorld::StartAggregator() {
   AggregatorOptions options;
   options.settings = settings;
+  options.settings_toml = ToToml(settings, true);
   options.base = base;
   options.base_model = "base";
   options.evaluate_here = on_evaluate_here != nullptr;

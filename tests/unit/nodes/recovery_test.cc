@@ -50,6 +50,58 @@ TEST(RecoveryTest, FromTheDiskAfterAnyWriteTheRunEndsWithTheSameAdapter) {
   }
 }
 
+void FlipABit(Store& disk, const std::string& name) {
+  const Result<Blob> blob = disk.ReadBlob(name);
+  ASSERT_TRUE(blob.ok()) << blob.status();
+  std::string bytes(blob->view());
+  bytes[bytes.size() / 2] ^= 4;
+  disk.WriteBlob(name, Blob::Adopt(std::move(bytes)), [](const Status&) {});
+}
+
+TEST(RecoveryTest, FromTheDiskAfterAnyWriteWithAnyOneFileDamagedTheRunEndsWithTheSameAdapter) {
+  const Undisturbed whole(UsualSettings(3), false);
+  const std::vector<StoreWrite>& writes = whole.world.disk->writes;
+  size_t damaged = 0;
+  for (size_t kept = 0; kept <= writes.size(); ++kept) {
+    for (size_t which = 0;; ++which) {
+      FakeWorld world(UsualSettings(3));
+      world.local_state_counts = false;
+      for (size_t i = 0; i < kept; ++i) writes[i](*world.disk);
+      const std::vector<std::string> blobs = world.disk->ListBlobs("");
+      if (which >= blobs.size()) break;
+      ASSERT_NO_FATAL_FAILURE(FlipABit(*world.disk, blobs[which]));
+      ++damaged;
+      const std::string when = "after write " + std::to_string(kept) + ", " + blobs[which];
+      const Status started = world.StartAggregator();
+      ASSERT_TRUE(started.ok()) << when << ": " << started;
+      StartAll(world);
+      ASSERT_TRUE(world.RunToEnd()) << when;
+      ASSERT_TRUE(world.aggregator().Outcome().ok()) << when << world.aggregator().Outcome();
+      ASSERT_EQ(world.Hashes(), whole.hashes) << when;
+    }
+  }
+  EXPECT_GT(damaged, 100U);
+}
+
+TEST(RecoveryTest, AStateThatCannotBeMadeAgainIsNamedAndTheRunStops) {
+  const Undisturbed whole(UsualSettings(3), false);
+  FakeWorld world(UsualSettings(3));
+  for (const StoreWrite& write : whole.world.disk->writes) {
+    write(*world.disk);
+    if (world.Events<RoundPublished>().size() == 3) break;
+  }
+  ASSERT_NO_FATAL_FAILURE(FlipABit(*world.disk, "state/round-0002"));
+  const std::vector<std::string> spool = world.disk->ListBlobs("spool/round-0002/");
+  ASSERT_EQ(spool.size(), 3U) << "the newest version's updates stay";
+  for (const std::string& name : spool) world.disk->RemoveBlob(name, [](const Status&) {});
+  ASSERT_TRUE(world.StartAggregator().ok());
+  ASSERT_TRUE(world.RunToEnd());
+  const Status outcome = world.aggregator().Outcome();
+  EXPECT_EQ(outcome.code(), Code::kDataLoss);
+  EXPECT_NE(outcome.message().find("state/round-0002"), std::string::npos) << outcome;
+  EXPECT_NE(outcome.message().find("is gone or damaged, too"), std::string::npos) << outcome;
+}
+
 TEST(RecoveryTest, AnAggregatorKilledAtAnyMomentGoesOnWithTheSameClients) {
   const Undisturbed whole(UsualSettings(2));
   const size_t writes = whole.world.disk->writes.size();

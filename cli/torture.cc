@@ -77,8 +77,8 @@ Result<std::pair<uint64_t, uint64_t>> ReadSeeds(const std::string& text) {
 Json ToJson(const sim::TortureOutcome& outcome) {
   Json out{{"scenario", outcome.scenario}, {"seed", outcome.seed},
            {"ok", outcome.status.ok()},    {"virtual_s", outcome.virtual_s},
-           {"crashes", outcome.crashes},   {"messages", outcome.messages},
-           {"looks", outcome.looks}};
+           {"crashes", outcome.crashes},   {"bit_flips", outcome.bit_flips},
+           {"messages", outcome.messages}, {"looks", outcome.looks}};
   if (outcome.status.ok()) return out;
   out["error"] = outcome.status.message();
   out["faults"] = outcome.faults;
@@ -264,6 +264,7 @@ class Campaign {
     ++done_;
     virtual_s_ += outcome.value("virtual_s", 0.0);
     crashes_ += outcome.value("crashes", uint64_t{0});
+    bit_flips_ += outcome.value("bit_flips", uint64_t{0});
     messages_ += outcome.value("messages", uint64_t{0});
     looks_ += outcome.value("looks", uint64_t{0});
     if (!outcome["ok"].get<bool>()) failed_.push_back(outcome);
@@ -277,16 +278,18 @@ class Campaign {
       std::cout << Json{{"seeds", options_.seeds}, {"scenarios", names},
                         {"cases", done_},          {"passed", done_ - failed_.size()},
                         {"failed", failed_},       {"virtual_hours", hours},
-                        {"crashes", crashes_},     {"messages", messages_},
-                        {"checks", looks_},        {"wall_s", wall_s_},
-                        {"workers", workers},      {"commit", WEFT_COMMIT}}
+                        {"crashes", crashes_},     {"bit_flips", bit_flips_},
+                        {"messages", messages_},   {"checks", looks_},
+                        {"wall_s", wall_s_},       {"workers", workers},
+                        {"commit", WEFT_COMMIT}}
                        .dump(-1, ' ', false, Json::error_handler_t::replace)
                 << "\n";
       return;
     }
     std::cout << done_ << " cases, " << failed_.size() << " failed: " << hours << " virtual hours, "
-              << crashes_ << " processes killed, " << messages_ << " messages, " << looks_
-              << " looks of the checker, in " << wall_s_ << " s on " << workers << " processes\n";
+              << crashes_ << " processes killed, " << bit_flips_ << " files damaged, " << messages_
+              << " messages, " << looks_ << " looks of the checker, in " << wall_s_ << " s on "
+              << workers << " processes\n";
   }
 
   const Options& options_;
@@ -296,6 +299,7 @@ class Campaign {
   uint64_t done_ = 0;
   double virtual_s_ = 0;
   uint64_t crashes_ = 0;
+  uint64_t bit_flips_ = 0;
   uint64_t messages_ = 0;
   uint64_t looks_ = 0;
   double wall_s_ = 0;

@@ -7,6 +7,7 @@ namespace weft::sim {
 SimDisk::SimDisk(Options options)
     : options_(std::move(options)),
       luck_(RandomStream::Derive(options_.seed, {"disk"})),
+      flips_(RandomStream::Derive(options_.seed, {"flips"})),
       kept_({.post = [](std::function<void()> callback) { callback(); },
              .wall_us = options_.wall_us,
              .fault = {}}) {}
@@ -45,6 +46,22 @@ void SimDisk::Crash() {
   if (options_.bug == DiskBug::kForgets && !spool.empty()) {
     kept_.RemoveBlob(spool.front(), [](const Status&) {});
   }
+}
+
+std::string SimDisk::FlipABit() {
+  std::vector<std::string> files = kept_.ListBlobs("state/");
+  if (files.size() > 1) files.erase(files.begin(), files.end() - 1);
+  for (const char* folder : {"spool/", "update/"}) {
+    for (std::string& name : kept_.ListBlobs(folder)) files.push_back(std::move(name));
+  }
+  std::erase_if(files, [this](const std::string& name) { return kept_.ReadBlob(name)->empty(); });
+  if (files.empty()) return {};
+  const std::string name = files[flips_.Below(files.size())];
+  std::string bytes(kept_.ReadBlob(name)->view());
+  const uint64_t at = flips_.Below(bytes.size() * 8);
+  bytes[at / 8] = static_cast<char>(bytes[at / 8] ^ (1 << (at % 8)));
+  kept_.WriteBlob(name, Blob::Adopt(std::move(bytes)), [](const Status&) {});
+  return name;
 }
 
 void SimDisk::Append(std::vector<EventDraft> events, Done done) {

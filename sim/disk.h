@@ -31,6 +31,9 @@ class SimDisk : public Store {
 
   /// The process is gone: no write it asked for is acknowledged any more.
   void Crash();
+  /// A bit of one of the files that the process checks when it starts again is another one: the
+  /// newest state or an update. The file's name; empty if there is none.
+  std::string FlipABit();
   /// Takes nothing before that time.
   void StallUntil(Nanos end) { stalled_until_ = std::max(stalled_until_, end); }
 
@@ -63,6 +66,7 @@ class SimDisk : public Store {
 
   const Options options_;
   RandomStream luck_;
+  RandomStream flips_;
   MemoryStore kept_;  // what is on the disk
   std::deque<Write> under_way_;
   uint64_t life_ = 1;  // raised by a crash

@@ -25,7 +25,7 @@ bool Parted(const FaultPlan& plan, const ClientId& client, bool up, Nanos now) {
 std::string FaultPlan::Text() const {
   std::string text =
       Str("faults of seed ", seed, ": messages lost ", links.loss, ", repeated ", links.repeat,
-          ", reordered ", links.reorder, ", delayed ", links.tail, "\n");
+          ", reordered ", links.reorder, ", delayed ", links.tail, ", damaged ", links.flip, "\n");
   for (const Partition& partition : partitions) {
     text +=
         Str("  from ", ToSeconds(partition.begin), " s to ", ToSeconds(partition.end), " s cut off",
@@ -46,6 +46,10 @@ std::string FaultPlan::Text() const {
   for (const DiskStall& stall : disk_stalls) {
     text += Str("  from ", ToSeconds(stall.begin), " s to ", ToSeconds(stall.end),
                 " s the disk of ", stall.node, " is full\n");
+  }
+  for (const BitFlip& flip : bit_flips) {
+    text += Str("  a file of ", flip.node, " is damaged when it is first down after ",
+                ToSeconds(flip.after), " s\n");
   }
   return text;
 }
@@ -103,6 +107,14 @@ FaultPlan DrawFaultPlan(uint64_t seed, std::span<const ClientId> clients,
     stall.end = stall.begin + Seconds(Draw(stream, bounds.disk_stall_max_s));
     plan.disk_stalls.push_back(stall);
   }
+  if (bounds.flip_max > 0) plan.links.flip = Draw(stream, bounds.flip_max);
+  if (bounds.flips_on_disks) {
+    // One each: a state is made again from its updates, which are not to be damaged as well.
+    plan.bit_flips.push_back({kAggregator, Seconds(Draw(stream, bounds.span_s))});
+    for (const ClientId& client : clients) {
+      plan.bit_flips.push_back({client, Seconds(Draw(stream, bounds.span_s))});
+    }
+  }
   std::stable_sort(plan.crashes.begin(), plan.crashes.end(),
                    [](const Crash& a, const Crash& b) { return a.at < b.at; });
   return plan;
@@ -123,6 +135,15 @@ Weather WeatherOf(const FaultPlan& plan, const EventQueue& queue) {
     copy();
     if (luck->Uniform() < plan.links.repeat) copy();
     return copies;
+  };
+}
+
+Damage DamageOf(const FaultPlan& plan) {
+  if (plan.links.flip == 0) return nullptr;
+  const auto luck = std::make_shared<RandomStream>(RandomStream::Derive(plan.seed, {"damage"}));
+  return [share = plan.links.flip, luck]() -> std::optional<uint64_t> {
+    if (luck->Uniform() >= share) return std::nullopt;
+    return luck->NextU64();
   };
 }
 

@@ -20,6 +20,7 @@ struct LinkFaults {
   double repeat = 0;   // share that arrive twice
   double reorder = 0;  // share held back, so that later ones overtake them
   Nanos hold_max{0};   // by at most this
+  double flip = 0;  // share that has another bit: a chunk arrives so, anything else breaks the link
   double tail = 0;  // share delayed by a log-normal time of median tail_median, σ = 1 (p99: ×10)
   Nanos tail_median{0};
 };
@@ -54,6 +55,12 @@ struct DiskStall {
   Nanos end{0};
 };
 
+/// A file of a node's disk has another bit when its process is started again.
+struct BitFlip {
+  ClientId node;
+  Nanos after{0};  // the first restart from then on
+};
+
 struct FaultPlan {
   uint64_t seed = 1;  // of the messages' luck and of what crashes leave on disks
   LinkFaults links;
@@ -61,6 +68,7 @@ struct FaultPlan {
   std::vector<Crash> crashes;
   std::vector<ClockJump> clock_jumps = {};
   std::vector<DiskStall> disk_stalls = {};
+  std::vector<BitFlip> bit_flips = {};
 
   /// One line a fault, for people.
   [[nodiscard]] std::string Text() const;
@@ -86,11 +94,15 @@ struct FaultBounds {
   double clock_jump_max_s = 3600;  // either way
   uint64_t disk_stalls_max = 0;
   double disk_stall_max_s = 5;
+  double flip_max = 0;
+  bool flips_on_disks = false;  // one at the aggregator, one at each client
 };
 [[nodiscard]] FaultPlan DrawFaultPlan(uint64_t seed, std::span<const ClientId> clients,
                                       const FaultBounds& bounds = {});
 
 /// The plan's links and partitions as a network's weather; `queue` tells it the time.
 [[nodiscard]] Weather WeatherOf(const FaultPlan& plan, const EventQueue& queue);
+/// Which messages of the plan's links arrive damaged; null: none.
+[[nodiscard]] Damage DamageOf(const FaultPlan& plan);
 
 }  // namespace weft::sim

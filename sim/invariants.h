@@ -39,6 +39,8 @@ class InvariantChecker {
   /// The aggregator's disk as it is now: the ledger keeps its rules, has lost nothing since the
   /// last look, and the blobs it speaks of are there; an update that it calls lost was not kept.
   void Look(const Store& disk);
+  /// A file of the aggregator's was damaged on purpose: it is made whole again, or not needed.
+  void OnDamaged(const std::string& blob) { damaged_.insert(blob); }
   /// The aggregator sends this: a client is told that its update counts only when the ledger says
   /// so on disk.
   void OnSent(const ClientId& to, const Message& message, const Store& disk);
@@ -52,11 +54,13 @@ class InvariantChecker {
   [[nodiscard]] Status CheckKept(const std::vector<LedgerEvent>& ledger);
   /// Rows that no look has seen yet, against the rules.
   [[nodiscard]] Status CheckNew(const std::vector<LedgerEvent>& ledger);
-  [[nodiscard]] Status CheckBlobs(const std::vector<LedgerEvent>& ledger, const Store& disk) const;
+  [[nodiscard]] Status CheckBlobs(const std::vector<LedgerEvent>& ledger, const Store& disk);
 
   struct Seen;  // the rows that were looked at, as events, and where they lead by the rules
   const Settings settings_;
   const std::unique_ptr<Seen> seen_;
+  std::set<std::string> damaged_;                    // and not found whole since
+  std::set<std::pair<uint64_t, std::string>> lost_;  // rows that call a damaged update lost
   Status status_;
   std::string last_hash_;  // of the newest row seen
   uint64_t last_seq_ = 0;

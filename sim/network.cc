@@ -66,6 +66,9 @@ Status SimNetwork::Carry(const ClientId& from, const ClientId& to, Frames frames
   bytes_carried_ += bytes;
   const Nanos arrival = ArrivalTime(upward ? link.up_free : link.down_free, bytes);
   if (tap_) tap_(from, to, frames);
+  if (const std::optional<uint64_t> bit = damage_ ? damage_() : std::nullopt) {
+    if (!Harm(from, to, *bit, frames)) return OkStatus();
+  }
   if (!weather_) {
     Deliver(from, to, std::move(frames), arrival);
     return OkStatus();
@@ -74,6 +77,20 @@ Status SimNetwork::Carry(const ClientId& from, const ClientId& to, Frames frames
     Deliver(from, to, frames, arrival + delay);
   }
   return OkStatus();
+}
+
+bool SimNetwork::Harm(const ClientId& from, const ClientId& to, uint64_t bit, Frames& frames) {
+  if (frames.chunk.empty()) {
+    const Status why = Unavailable("[network] a damaged message: the link broke");
+    CutLink(from, to, why);
+    CutLink(to, from, why);
+    return false;
+  }
+  std::string bytes(frames.chunk.view());
+  const uint64_t at = bit % (bytes.size() * 8);
+  bytes[at / 8] = static_cast<char>(bytes[at / 8] ^ (1 << (at % 8)));
+  frames.chunk = Blob::Adopt(std::move(bytes));
+  return true;
 }
 
 void SimNetwork::Deliver(const ClientId& from, const ClientId& to, Frames frames, Nanos arrival) {

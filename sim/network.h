@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "common/runtime/transport.h"
@@ -23,6 +24,9 @@ struct LinkProfile {
 /// link does.
 using Weather = std::function<std::vector<Nanos>(const ClientId& client, bool to_aggregator)>;
 
+/// Asked of every message: which bit of it is another one when it arrives; nothing: none.
+using Damage = std::function<std::optional<uint64_t>()>;
+
 class SimNetwork {
  public:
   SimNetwork(EventQueue& queue, LinkProfile profile);
@@ -36,6 +40,9 @@ class SimNetwork {
   [[nodiscard]] Transport& ClientEnd(const ClientId& client);
 
   void SetWeather(Weather weather) { weather_ = std::move(weather); }
+  /// A chunk arrives with that bit changed. Anything else breaks the link, as it does where CURVE
+  /// finds it was changed.
+  void SetDamage(Damage damage) { damage_ = std::move(damage); }
   /// Told of every message that is handed to a link.
   using Tap = std::function<void(const ClientId& from, const ClientId& to, const Frames& frames)>;
   void SetTap(Tap tap) { tap_ = std::move(tap); }
@@ -58,12 +65,15 @@ class SimNetwork {
   Status Carry(const ClientId& from, const ClientId& to, Frames frames);
   void Deliver(const ClientId& from, const ClientId& to, Frames frames, Nanos arrival);
   void CutLink(const ClientId& by, const ClientId& peer, const Status& why);
+  /// False if the message is gone with its link.
+  bool Harm(const ClientId& from, const ClientId& to, uint64_t bit, Frames& frames);
   [[nodiscard]] Nanos ArrivalTime(Nanos& free_at, size_t bytes) const;
   [[nodiscard]] End* FindEnd(const ClientId& name) const;
 
   EventQueue& queue_;
   LinkProfile profile_;
   Weather weather_;
+  Damage damage_;
   Tap tap_;
   std::unique_ptr<End> aggregator_;
   std::map<ClientId, std::unique_ptr<End>> clients_;

@@ -63,6 +63,15 @@ constexpr FaultBounds Everything() {
   return bounds;
 }
 
+constexpr FaultBounds Damaged() {
+  FaultBounds bounds = Everything();
+  bounds.client_crashes_max = 6;
+  bounds.aggregator_crashes_max = 4;
+  bounds.flip_max = 0.05;
+  bounds.flips_on_disks = true;
+  return bounds;
+}
+
 constexpr FaultBounds Clocks() {
   FaultBounds bounds = Crashes();
   bounds.clock_jumps_max = 6;
@@ -135,6 +144,10 @@ const std::array kScenarios = {
     Scenario{"quorum", "all of that, a client gone for good, and rounds that close at a quorum",
              Quorum, Everything(), std::chrono::milliseconds(2), /*same_bits=*/false,
              /*lost_clients=*/1},
+    Scenario{"damage", "all of that with bits that flip on disks and on the way", nullptr,
+             Damaged()},
+    Scenario{"damaged-deltas", "the same with int8 deltas, top-k and kept moments", Deltas,
+             Damaged()},
     Scenario{"late", "all of that with rounds that do not wait", Late, Everything(),
              std::chrono::milliseconds(2), /*same_bits=*/false},
 };

@@ -191,6 +191,8 @@ class Simulation {
         options_.faults ? *options_.faults : DrawFaultPlan(*options_.fault_seed, names);
     Notice(plan.Text());
     virtual_->network().SetWeather(WeatherOf(plan, virtual_->queue()));
+    virtual_->network().SetDamage(DamageOf(plan));
+    bit_flips_ = plan.bit_flips;
     checker_.emplace(settings_, !plan.clock_jumps.empty());
     virtual_->network().SetTap([this](const ClientId& from, const ClientId& to,
                                       const Frames& frames) { OnMessage(from, to, frames); });
@@ -236,12 +238,27 @@ class Simulation {
     virtual_->Kill(crash.node);
     ++report_.crashes;
     Event(Str(crash.node, " dies"));
+    FlipABit(crash.node);
     if (crash.node == kAggregator) checker_->Look(virtual_->disk(kAggregator));
     virtual_->At(virtual_->queue().now() + crash.down, [this, node = crash.node] {
       Event(Str(node, " starts again"));
       const Status started = node == kAggregator ? StartAggregator() : StartClient(IndexOf(node));
       if (!started.ok() && broken_.ok()) broken_ = started.Within(Str("[sim] ", node, " again"));
     });
+  }
+
+  // What was planned for the node's first death from now on.
+  void FlipABit(const ClientId& node) {
+    const auto flip = std::find_if(bit_flips_.begin(), bit_flips_.end(), [&](const BitFlip& each) {
+      return each.node == node && virtual_->queue().now() >= each.after;
+    });
+    if (flip == bit_flips_.end()) return;
+    bit_flips_.erase(flip);
+    const std::string file = virtual_->FlipABit(node);
+    if (file.empty()) return;
+    ++report_.bit_flips;
+    if (node == kAggregator) checker_->OnDamaged(file);
+    Event(Str(file, " of ", node, " has another bit"));
   }
 
   size_t IndexOf(const ClientId& client) const {
@@ -357,6 +374,7 @@ class Simulation {
   std::unique_ptr<World> world_;
   VirtualWorld* virtual_ = nullptr;  // world_, where it is that one
   std::optional<InvariantChecker> checker_;
+  std::vector<BitFlip> bit_flips_;  // that have not happened yet
   Status broken_;
   std::unique_ptr<AggregatorNode> aggregator_;
   std::vector<std::unique_ptr<ClientNode>> clients_;

@@ -30,6 +30,7 @@ struct SimulationReport {
   std::vector<std::string> adapter_sha256;  // after every round, [0] the initial one
   uint64_t peak_rss_mb = 0;
   uint64_t crashes = 0;                // of processes, where faults were asked for
+  uint64_t bit_flips = 0;              // in files of nodes that were down
   uint64_t messages = 0;               // handed to links, likewise
   uint64_t looks = 0;                  // of the checker, likewise
   std::string attack = "none";         // [sim] attack

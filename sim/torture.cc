@@ -9,6 +9,7 @@
 
 #include "aggregator/jobs.h"
 #include "aggregator/merge_work.h"
+#include "aggregator/node_jobs.h"
 #include "aggregator/strategies/strategy.h"
 #include "client/jobs.h"
 #include "common/base/str.h"
@@ -49,6 +50,12 @@ void Drift(WorkTable& work) {
   });
 }
 
+// Damaged files are taken as they are.
+void TrustTheDisk(WorkTable& work) {
+  work.On<CheckSpoolJob>(
+      [](const CheckSpoolJob&, JobControl&) { return Result(CheckSpoolJob::Output()); });
+}
+
 struct Bug {
   const char* name;
   void (*spoil)(WorkTable& work) = nullptr;
@@ -59,6 +66,7 @@ constexpr std::array kBugs = {
     Bug{"merge-drops-an-update", DropAnUpdate},
     Bug{"merge-drifts", Drift},
     Bug{"late-counts-in-full", CountLateInFull},
+    Bug{"damage-not-looked-for", TrustTheDisk},
     Bug{"disk-acknowledges-early", nullptr, DiskBug::kAcknowledgesEarly},
     Bug{"disk-forgets", nullptr, DiskBug::kForgets},
 };
@@ -181,6 +189,7 @@ TortureOutcome Torture::Run(const Scenario& scenario, uint64_t seed,
     WEFT_TRY_ASSIGN(const SimulationReport report, Simulate(std::move(options)));
     outcome.virtual_s = report.virtual_s;
     outcome.crashes = report.crashes;
+    outcome.bit_flips = report.bit_flips;
     outcome.messages = report.messages;
     outcome.looks = report.looks;
     if (!scenario.same_bits) return OkStatus();

@@ -23,6 +23,7 @@ struct TortureOutcome {
   std::vector<std::string> last_events;  // of a failure: its last 20
   double virtual_s = 0;
   uint64_t crashes = 0;
+  uint64_t bit_flips = 0;
   uint64_t messages = 0;
   uint64_t looks = 0;  // of the checker
 };

@@ -115,6 +115,10 @@ void VirtualWorld::StallDisk(const ClientId& node, Nanos end) {
   processes_.at(node)->disk.StallUntil(end);
 }
 
+std::string VirtualWorld::FlipABit(const ClientId& node) {
+  return processes_.at(node)->disk.FlipABit();
+}
+
 const Store& VirtualWorld::disk(const ClientId& node) const {
   const auto it = processes_.find(node);
   WEFT_CHECK(it != processes_.end(), "no node ", node);

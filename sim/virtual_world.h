@@ -35,6 +35,9 @@ class VirtualWorld : public World {
   /// The node's disk takes nothing before that time.
   void StallDisk(const ClientId& node, Nanos end);
 
+  /// See SimDisk::FlipABit; the node is down.
+  std::string FlipABit(const ClientId& node);
+
   [[nodiscard]] const EventQueue& queue() const { return queue_; }
   [[nodiscard]] SimNetwork& network() { return network_; }
   /// What lies on a node's disk; the node's Env was made before.

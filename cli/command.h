@@ -34,7 +34,7 @@ struct Command {
                                    const std::string& program);
 
 /// Runs `body`, turning a Status or an escaped CheckFailure into a message on stderr and an exit
-/// code; output that could not be written is a failure too. For main() only.
+/// code (exit_code.h); output that could not be written is a failure too. For main() only.
 [[nodiscard]] int Guarded(const char* program, const std::function<Status()>& body);
 
 }  // namespace weft::cli

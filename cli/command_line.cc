@@ -94,14 +94,16 @@ int Guarded(const char* program, const std::function<Status()>& body) {
   }
   if (status.ok()) return 0;
   // A message may quote a file or a peer, which must not speak to the terminal.
-  std::cerr << program << ": error: " << OneLine(status.message()) << "\n";
-  return 1;
+  const int code = ExitCodeOf(status, /*refused=*/false);
+  std::cerr << program << (code == kExitStopped ? ": stopped: " : ": error: ")
+            << OneLine(status.message()) << "\n";
+  return code;
 }
 
 int RunCommandLine(int argc, const char* const* argv) {
   Parser parser;
   parser.app.require_subcommand(1);
-  parser.app.footer("Exit codes: 0 done, 1 failed, 2 usage, 70 a bug of ours");
+  parser.app.footer("Exit codes: 0 done, 1 failed, 2 usage, 4 stopped, 70 a bug of ours");
   parser.app.set_version_flag("--version", "weft 0.1.0");
   for (const Command& command : Commands()) Add(parser, command);
   try {

@@ -1,5 +1,5 @@
 #pragma once
-// Exit codes of the daemons: 0 completed, 1 failed, 2 usage, 3 refused by the aggregator (wrong
+// Exit codes: 0 completed, 1 failed, 2 usage, 3 refused by the aggregator (wrong
 // key, other base model …), 4 stopped on request. 70: a bug of ours.
 
 #include <functional>

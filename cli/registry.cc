@@ -43,6 +43,8 @@ constexpr std::array kCommands = {
     Command{"runs verify", "prove that a run folder is what its ledger says", SetUpRunsVerify},
     Command{"runs export", "a run as CSV or JSON lines", SetUpRunsExport},
     Command{"runs stop", "ask a run's aggregator to end it", SetUpRunsStop},
+    Command{"runs repair", "cut a damaged ledger before its first bad row", SetUpRunsRepair},
+    Command{"runs resume", "go on with a run from its folder", SetUpRunsResume},
     Command{"config show", "the settings in effect", SetUpConfigShow},
     Command{"config reference", "every setting, as docs/configuration.md", SetUpConfigReference},
     Command{"version", "print the versions of Weft and its parts", SetUpVersion},

@@ -32,6 +32,8 @@ Action SetUpRunsExport(CLI::App& app);
 Action SetUpRunsList(CLI::App& app);
 Action SetUpRunsRounds(CLI::App& app);
 Action SetUpRunsShow(CLI::App& app);
+Action SetUpRunsRepair(CLI::App& app);
+Action SetUpRunsResume(CLI::App& app);
 Action SetUpRunsStop(CLI::App& app);
 Action SetUpRunsTail(CLI::App& app);
 Action SetUpRunsVerify(CLI::App& app);

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """docs/failures.md from what the tests say: each fault, what must come of it, the test that proves it and how it went.
 
-  ctest --test-dir build/release --output-junit failures.xml -R 'FailpointTest|CrashTest|HalfARound|Publishing|Disk|Link|Keys|Start|Faults|torture'
+  ctest --test-dir build/release --output-junit failures.xml -R 'FailpointTest|CrashTest|HalfARound|Publishing|Disk|Link|Keys|Start|Faults|Recovery|torture'
   build/release/bin/weft-sim torture --seeds 1..1000 --json > torture.json
   scripts/failure_matrix.py build/release torture.json failures.xml [later.xml …] > docs/failures.md
 """
@@ -17,6 +17,10 @@ NAMED = [
     (r"HalfARoundTest\.AnAggregatorKilled", "aggregator killed in a round of which it has accepted some updates", SAME),
     (r"HalfARoundTest\.EverybodyKilled", "every process killed at once in the middle of a round", SAME),
     (r"HalfARoundTest\.AnAggregatorEndedBySigterm", "SIGTERM to the aggregator in the middle of a round", "everybody stops; the next start goes on"),
+    (r"HalfARoundTest\.AStoppedRun", "weft runs stop, then weft runs resume on the folder alone", SAME),
+    (r"HalfARoundTest\.FilesDamaged", "a bit of the newest state and of an accepted update flipped while the aggregator is down", "both named; the state is merged again, the update asked for again; same bits"),
+    (r"RecoveryTest\.FromTheDiskAfterAnyWriteWithAnyOneFileDamaged", "aggregator killed after any write, and any one file of its disk damaged (in memory)", "same bits"),
+    (r"RecoveryTest\.AStateThatCannot", "the newest state damaged, and its updates gone", "the run stops and names the file"),
     (r"PublishingTest\..*/(\w+)", "aggregator killed while a version is made: {0}", SAME),
     (r"CrashTest\.AClientKilledDuringItsUploadLeaves", "client killed during its upload, and away", "the round closes at its quorum; the client is in the next"),
     (r"CrashTest\.AClientKilledDuringItsUploadAndStarted", "client killed during its upload, and started again", "it delivers the rest of the same update"),

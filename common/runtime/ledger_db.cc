@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <SQLiteCpp/SQLiteCpp.h>
 #include <sqlite3.h>
@@ -73,6 +74,15 @@ Status CheckIdentity(SQLite::Database& db, const std::filesystem::path& file, bo
       Str("[ledger] ", file.string(), ": is a database of another program; name a run folder"));
 }
 
+// Views say nothing of their own; rows and triggers stay.
+void DropViews(SQLite::Database& db) {
+  std::vector<std::string> names;
+  SQLite::Statement views(db, "SELECT name FROM sqlite_master WHERE type = 'view'");
+  while (views.executeStep()) names.push_back(views.getColumn(0).getString());
+  views.reset();
+  for (const std::string& name : names) db.exec(Str("DROP VIEW \"", name, "\""));
+}
+
 // Runs `body`, which may use SQLiteCpp freely.
 template <typename Body>
 Status Door(const std::filesystem::path& file, const std::string& action, SQLite::Database* db,
@@ -116,6 +126,7 @@ Result<std::unique_ptr<LedgerDb>> LedgerDb::OpenForWriting(const std::filesystem
     state->db->exec("PRAGMA synchronous=FULL");
     if (version < kLedgerSchemaVersion) {
       SQLite::Transaction transaction(*state->db, SQLite::TransactionBehavior::IMMEDIATE);
+      DropViews(*state->db);  // of an older layout: the schema makes them anew
       state->db->exec(kLedgerSchema);
       state->db->exec(Str("PRAGMA application_id=", kLedgerApplicationId));
       state->db->exec(Str("PRAGMA user_version=", kLedgerSchemaVersion));

@@ -5,7 +5,7 @@
 namespace weft {
 
 /// PRAGMA user_version of the layout below, and application_id "WEFT".
-inline constexpr int kLedgerSchemaVersion = 1;
+inline constexpr int kLedgerSchemaVersion = 2;
 inline constexpr int kLedgerApplicationId = 0x57454654;
 
 inline constexpr const char* kLedgerSchema = R"sql(

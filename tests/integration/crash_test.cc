@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <csignal>
 #include <filesystem>
+#include <fstream>
 
 #include <gtest/gtest.h>
 
@@ -134,6 +135,49 @@ TEST_F(HalfARoundTest, AnAggregatorEndedBySigtermStopsEverybodyAndTheNextStartGo
   }
   everybody_.emplace(federation_);
   ExpectTheRunAsIfUndisturbed();
+}
+
+TEST_F(HalfARoundTest, AStoppedRunIsResumedFromItsFolderAlone) {
+  const Ran asked = Execute("weft", {"runs", "stop", federation_.run_folder().string()});
+  EXPECT_TRUE(Succeeded(asked));
+  federation_.link("weaver").Resume();
+  EXPECT_EQ(everybody_->aggregator->Wait(), 4) << everybody_->aggregator->log();
+  everybody_->aggregator = federation_.Resumed();
+  EXPECT_TRUE(Refused(Execute("weft", {"runs", "resume", federation_.run_folder().string()}),
+                      {"is at work on it already"}));
+  for (const std::string& site : kSites) {
+    EXPECT_EQ(everybody_->clients[site]->Wait(), 4);
+    everybody_->clients[site] = federation_.Client(site);
+  }
+  ExpectTheRunAsIfUndisturbed();
+}
+
+void FlipABit(const std::filesystem::path& file) {
+  std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
+  ASSERT_TRUE(stream.good()) << file;
+  const auto middle = static_cast<std::streamoff>(std::filesystem::file_size(file) / 2);
+  stream.seekg(middle);
+  const int byte = stream.get();
+  stream.seekp(middle);
+  stream.put(static_cast<char>(byte ^ 4));
+}
+
+TEST_F(HalfARoundTest, FilesDamagedWhileTheAggregatorIsDownAreMadeAgainOrAskedFor) {
+  Kill(*everybody_->aggregator);
+  ASSERT_NO_FATAL_FAILURE(FlipABit(federation_.run_folder() / "state/round-0001"));
+  ASSERT_NO_FATAL_FAILURE(FlipABit(federation_.run_folder() / "spool/round-0002/harbour"));
+  EXPECT_FALSE(federation_.Verified());
+  federation_.link("weaver").Resume();
+  everybody_->aggregator = federation_.Aggregator();
+  everybody_->ExpectCompleted();
+  EXPECT_EQ(federation_.Hashes(), federation_.SimulatedHashes());
+  EXPECT_TRUE(federation_.Verified());
+  const std::string& log = everybody_->aggregator->log();
+  EXPECT_NE(log.find("file=state/round-0001"), std::string::npos) << log;
+  EXPECT_NE(log.find("the state is whole again"), std::string::npos) << log;
+  const std::vector<UpdateLost> lost = federation_.EventsOf<UpdateLost>();
+  ASSERT_EQ(lost.size(), 1U);
+  EXPECT_EQ(lost.front().client.name, "harbour");
 }
 
 /// Kills the aggregator where its files say that a version is `stage`: it is frozen first and

@@ -89,7 +89,15 @@ void Federation::WriteKeys() {
 std::unique_ptr<Process> Federation::Aggregator(const std::vector<std::string>& more) {
   std::vector<std::string> arguments{File("run.toml")};
   arguments.insert(arguments.end(), more.begin(), more.end());
-  auto aggregator = std::make_unique<Process>("weft-aggregator", arguments);
+  return Listening(std::make_unique<Process>("weft-aggregator", arguments));
+}
+
+std::unique_ptr<Process> Federation::Resumed() {
+  const std::vector<std::string> arguments{"runs", "resume", run_folder().string()};
+  return Listening(std::make_unique<Process>("weft", arguments));
+}
+
+std::unique_ptr<Process> Federation::Listening(std::unique_ptr<Process> aggregator) {
   endpoint_ = EndpointOf(*aggregator);
   for (const std::string& site : kSites) link(site).SetTarget(endpoint_);
   return aggregator;

@@ -47,6 +47,8 @@ class Federation {
 
   /// Starts it and waits until it listens; the links lead to it from then on.
   [[nodiscard]] std::unique_ptr<Process> Aggregator(const std::vector<std::string>& more = {});
+  /// The same by `weft runs resume`, without the run's TOML file.
+  [[nodiscard]] std::unique_ptr<Process> Resumed();
   [[nodiscard]] std::unique_ptr<Process> Client(const std::string& site,
                                                 const std::vector<std::string>& more = {});
   /// The client's arguments, for one that is not started as a Process.
@@ -79,6 +81,8 @@ class Federation {
 
  private:
   void WriteKeys();
+  /// Waits until it listens; the links lead to it from then on.
+  [[nodiscard]] std::unique_ptr<Process> Listening(std::unique_ptr<Process> aggregator);
 
   TempFolder folder_;
   Settings settings_;

@@ -16,6 +16,7 @@
 #include "common/crypto/digest.h"
 #include "common/runtime/file_store.h"
 #include "common/runtime/run_lock.h"
+#include "common/runtime/run_repair.h"
 #include "tests/support/post_queue.h"
 
 namespace weft {
@@ -309,6 +310,56 @@ TEST_F(AlteredLedgerTest, ALedgerOfANewerLayoutIsLeftAlone) {
   const Status status = Reread();
   EXPECT_EQ(status.code(), Code::kFailedPrecondition);
   EXPECT_NE(status.message().find("version 99"), std::string::npos) << status;
+}
+
+TEST_F(AlteredLedgerTest, AFolderOfAnOlderLayoutGetsTheViewsOfThisOne) {
+  const fs::path file = scratch_.path() / "run.db";
+  Sql(file,
+      "DROP VIEW rounds; CREATE VIEW rounds AS SELECT 1 AS old; CREATE VIEW gone AS "
+      "SELECT 2; PRAGMA user_version = 1");
+  EXPECT_TRUE(Reread().ok()) << Reread();
+  Sql(file, "SELECT round, adapter_sha256 FROM rounds");
+  sqlite3* db = nullptr;
+  ASSERT_EQ(sqlite3_open(file.c_str(), &db), SQLITE_OK);
+  EXPECT_NE(sqlite3_exec(db, "SELECT * FROM gone", nullptr, nullptr, nullptr), SQLITE_OK);
+  sqlite3_close(db);
+}
+
+TEST_F(AlteredLedgerTest, ARepairedLedgerEndsBeforeItsFirstBadRowAndTakesNewOnes) {
+  const fs::path file = scratch_.path() / "run.db";
+  Sql(file,
+      "DROP TRIGGER events_are_never_changed; "
+      "UPDATE events SET body = '{\"n\":9}' WHERE seq = 4");
+  ASSERT_FALSE(Reread().ok());
+  const Result<RepairReport> report = RepairLedger(scratch_.path());
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(report->rows, 3U);
+  EXPECT_NE(report->damage.find("row 4"), std::string::npos) << report->damage;
+  EXPECT_EQ(report->kept, "run.db.damaged-1");
+  EXPECT_TRUE(fs::exists(scratch_.path() / report->kept));
+  EXPECT_TRUE(Reread().ok()) << Reread();
+  const std::unique_ptr<FileStore> store = OpenOrFail(scratch_.path(), loop_);
+  ASSERT_TRUE(store);
+  ASSERT_TRUE(loop_.Await([&](Done done) { store->Append({{"run-finished", "{}"}}, done); }).ok());
+  const Result<std::vector<LedgerEvent>> rows = store->ReadLedger();
+  ASSERT_TRUE(rows.ok()) << rows.status();
+  EXPECT_EQ(rows->size(), 4U);
+  EXPECT_EQ(rows->back().kind, "run-finished");
+  EXPECT_EQ(RepairLedger(scratch_.path()).status().code(), Code::kAlreadyExists) << "in use";
+}
+
+TEST_F(AlteredLedgerTest, AWholeLedgerIsLeftAsItIs) {
+  const Result<RepairReport> report = RepairLedger(scratch_.path());
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(report->damage, "");
+  EXPECT_TRUE(Reread().ok());
+}
+
+TEST_F(AlteredLedgerTest, NothingIsGoneOnFromWhereTheFirstRowIsBad) {
+  Sql(scratch_.path() / "run.db",
+      "DROP TRIGGER events_are_never_changed; UPDATE events SET kind = 'x' WHERE seq = 1");
+  EXPECT_EQ(RepairLedger(scratch_.path()).status().code(), Code::kDataLoss);
+  EXPECT_TRUE(fs::exists(scratch_.path() / "run.db")) << "as it was";
 }
 
 }  // namespace

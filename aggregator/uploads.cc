@@ -13,7 +13,6 @@ namespace {
 // Chunks asked for and not yet here, and chunks here and not yet on disk: together they bound the
 // memory of one upload to twice this many chunks (2 MiB).
 constexpr uint32_t kWindow = 4;
-constexpr Nanos kAskAgainAfter = std::chrono::seconds(3);
 constexpr int kDigestFailuresMax = 2;
 
 }  // namespace
@@ -82,6 +81,7 @@ void Uploads::Begin(const ClientId& client, Transfer& transfer) {
   transfer.receiver = std::make_unique<PayloadReceiver>(
       transfer.payload, PayloadReceiver::Options{.window = kWindow, .verify_digest = false});
   transfer.began = transfer.moved = office_.env.clock.Now();
+  patience_[client].Begin(transfer.began);
   const uint64_t kept = store.PartialBytes(transfer.blob);
   const bool usable = kept == transfer.payload.bytes ||
                       (kept < transfer.payload.bytes && kept % limits::kChunkBytes == 0);
@@ -113,10 +113,14 @@ void Uploads::OnChunk(const ClientId& from, const Chunk& chunk, const Blob& byte
   if (!offset.ok()) {
     // What was in flight before a reconnect comes twice or not at all; Tick asks again.
     office_.env.log.Debug("chunk not taken", {{"client", from}, {"why", offset.status()}});
-    if (offset.status().code() == Code::kDataLoss) transfer->receiver->Restart();
+    if (offset.status().code() == Code::kDataLoss) {
+      transfer->receiver->Restart();
+      patience_[from].Damaged(office_.env.clock.Now());
+    }
     return;
   }
   transfer->moved = office_.env.clock.Now();
+  patience_[from].Came(transfer->moved);
   ++transfer->unwritten;
   Pass(Failpoint::kChunkCame);
   office_.env.store.WritePartial(
@@ -177,7 +181,7 @@ void Uploads::Tick() {
     if (!transfer->receiver || transfer->sealing || transfer->unwritten > 0) continue;
     if (now - transfer->moved > patience && !line_.empty()) {
       stuck.push_back(client);
-    } else if (now - transfer->moved > kAskAgainAfter) {
+    } else if (patience_[client].Over(now)) {
       transfer->receiver->Restart();
       Ask(client, *transfer);
     }

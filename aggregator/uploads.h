@@ -9,6 +9,7 @@
 #include <string>
 
 #include "aggregator/office.h"
+#include "common/wire/chunk_patience.h"
 #include "common/wire/payload.h"
 
 namespace weft {
@@ -62,6 +63,7 @@ class Uploads {
   std::map<ClientId, Shared> transfers_;
   std::deque<ClientId> line_;                // taken on, not started
   std::map<ClientId, uint64_t> came_bytes_;  // in this round, over reconnects
+  std::map<ClientId, ChunkPatience> patience_;
 };
 
 }  // namespace weft

@@ -6,11 +6,6 @@
 #include "common/base/str.h"
 
 namespace weft {
-namespace {
-
-constexpr Nanos kAskAgainAfter = std::chrono::seconds(3);
-
-}  // namespace
 
 void Download::Start(const PayloadOffer& offer, Done done) {
   Stop();
@@ -20,7 +15,8 @@ void Download::Start(const PayloadOffer& offer, Done done) {
                                         " bytes, wanted 1 to ", limits::kPayloadBytesMax)));
   }
   receiver_.emplace(offer, PayloadReceiver::Options{});
-  moved_ = context_.env.clock.Now();
+  renewed_ = false;
+  patience_.Begin(context_.env.clock.Now());
   Ask();
 }
 
@@ -44,10 +40,13 @@ void Download::OnChunk(const Chunk& chunk, const Blob& bytes) {
   const Result<uint64_t> offset = receiver_->Accept(chunk, bytes);
   if (!offset.ok()) {
     context_.env.log.Debug("chunk not taken", {{"why", offset.status()}});
-    if (offset.status().code() == Code::kDataLoss) receiver_->Restart();
+    if (offset.status().code() == Code::kDataLoss) {
+      receiver_->Restart();
+      patience_.Damaged(context_.env.clock.Now());
+    }
     return;
   }
-  moved_ = context_.env.clock.Now();
+  patience_.Came(context_.env.clock.Now());
   if (!buffer_) {
     Result<PayloadBuffer> buffer = PayloadBuffer::Make(receiver_->offer().bytes);
     if (!buffer.ok()) return Finish(buffer.status());
@@ -61,13 +60,22 @@ void Download::OnChunk(const Chunk& chunk, const Blob& bytes) {
 
 void Download::AskAgain() {
   if (!receiver_) return;
+  renewed_ = true;
+  patience_.Begin(context_.env.clock.Now());
   receiver_->Restart();
-  moved_ = context_.env.clock.Now();
+  Ask();
+}
+
+void Download::OfferedAgain() {
+  if (!receiver_ || !std::exchange(renewed_, false)) return;
+  receiver_->Restart();
   Ask();
 }
 
 void Download::Tick() {
-  if (receiver_ && context_.env.clock.Now() - moved_ > kAskAgainAfter) AskAgain();
+  if (!receiver_ || !patience_.Over(context_.env.clock.Now())) return;
+  receiver_->Restart();
+  Ask();
 }
 
 void Download::Finish(Result<Blob> result) {

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "client/context.h"
+#include "common/wire/chunk_patience.h"
 #include "common/wire/payload.h"
 
 namespace weft {
@@ -25,6 +26,10 @@ class Download {
   void OnChunk(const Chunk& chunk, const Blob& bytes);
   /// The link is new: asks for what is missing.
   void AskAgain();
+  /// It was offered once more. An aggregator that has just been started may have been asked before
+  /// it knew what for; else chunks are on their way, and whether any are missing is no offer's to
+  /// say.
+  void OfferedAgain();
   /// Asks again if nothing came for a while.
   void Tick();
 
@@ -36,7 +41,8 @@ class Download {
   std::optional<PayloadReceiver> receiver_;
   std::optional<PayloadBuffer> buffer_;
   Done done_;
-  Nanos moved_{0};
+  ChunkPatience patience_;
+  bool renewed_ = false;  // the link, since the payload was offered last
 };
 
 }  // namespace weft

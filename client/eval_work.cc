@@ -13,7 +13,7 @@ void EvalWork::OnRequest(const EvalRequest& request) {
   }
   if (request_ && request_->run == request.run && request_->version == request.version &&
       request_->payload == request.payload) {
-    if (download_.running()) download_.AskAgain();
+    download_.OfferedAgain();
     return;
   }
   Stop();

@@ -65,7 +65,7 @@ void RoundWork::OnOffer(const RoundOffer& offer) {
     return;
   }
   if (stage_ != Stage::kIdle && SameWork(offer)) {
-    if (stage_ == Stage::kPulling) download_.AskAgain();
+    if (stage_ == Stage::kPulling) download_.OfferedAgain();
     if (stage_ == Stage::kOffering) SendOffer();
     return;
   }

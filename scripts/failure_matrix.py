@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """docs/failures.md from what the tests say: each fault, what must come of it, the test that proves it and how it went.
 
-  ctest --test-dir build/release --output-junit failures.xml -R 'FailpointTest|CrashTest|HalfARound|Publishing|Disk|Link|Keys|Start|Faults|Recovery|torture'
+  ctest --test-dir build/release --output-junit failures.xml -R 'FailpointTest|CrashTest|HalfARound|Publishing|Disk|Link|NetworkTest|HalfClosed|ResetsTest|CableTest|Keys|Start|Faults|Recovery|torture'
   build/release/bin/weft-sim torture --seeds 1..1000 --json > torture.json
   scripts/failure_matrix.py build/release torture.json failures.xml [later.xml …] > docs/failures.md
 """
@@ -12,6 +12,7 @@ import sys
 import xml.etree.ElementTree
 
 SAME = "goes on where it was; the final adapter has the bits of an undisturbed run, each update counts once"
+LONGER = "the run takes longer; the final adapter has the bits of an undisturbed run, each update counts once"
 # Of tests with names of their own: what goes wrong, and what must come of it. First match.
 NAMED = [
     (r"HalfARoundTest\.AnAggregatorKilled", "aggregator killed in a round of which it has accepted some updates", SAME),
@@ -32,6 +33,16 @@ NAMED = [
     (r"FrozenLinkTest\.APeerThatIsSilent", "a peer is silent in the middle of a chunk", "it is taken for gone"),
     (r"LinkTest\.AnUploadCut", "a link is cut in the middle of an upload", "resumes from the first missing chunk"),
     (r"LinkTest\.ALinkThatBreaks", "a link breaks again and again", "the run takes longer, same bits"),
+    (r"NetworkTest\.LinksWithALatency", "200 ms of latency each way", LONGER),
+    (r"NetworkTest\.ALinkThatTakesSecondsForAnUpdate", "a link that takes seconds for an update, longer than `gone-after-s`", LONGER + "; nothing is sent twice"),
+    (r"NetworkTest\.ALinkThatTakesSecondsForAChunk", "a link that takes seconds for a chunk", LONGER + "; nothing is sent twice"),
+    (r"NetworkTest\.AnUploadThatStands", "an upload stands for longer than everybody's patience, then goes on", LONGER),
+    (r"NetworkTest\.ADownloadThatStands", "a download stands for longer than everybody's patience, then goes on", LONGER),
+    (r"NetworkTest\.EveryLinkReset", "every client's link is reset at once in the middle of uploads", LONGER),
+    (r"HalfClosedTest\..*/the_aggregator", "a link is half closed in the middle of an upload: only the aggregator is told", LONGER + "; the client makes a new one within 40 s"),
+    (r"HalfClosedTest\..*/the_client", "a link is half closed in the middle of an upload: only the client is told", LONGER),
+    (r"ResetsTest\..*/(\w+)", "every link is reset after every chunk and a half that goes {0}", LONGER),
+    (r"CableTest\.", "the cable between two network namespaces is pulled in a round, and put back after everybody's patience", LONGER),
     (r"KeysTest\.AKeyThatIsNot", "a key that is not on the allow-list", "refused; both sides say so"),
     (r"KeysTest\.AWrongServerKey", "a wrong server key", "told from a wrong key of the site"),
     (r"KeysTest\.ASecretKey", "a secret key that others can read", "refused with the fix"),

@@ -372,6 +372,28 @@ TEST(ClientProtocolTest, AHalfPulledBundleGoesOnAfterTheLinkIsBack) {
   EXPECT_EQ(client.trained.at(0).bundle.view(), large.view());
 }
 
+// The aggregator repeats its offer while heartbeats say that it was not heard yet; on a slow link
+// the repetitions come when the bundle is already on its way.
+TEST(ClientProtocolTest, ARepeatedOfferAsksForNothingTwiceButOnceAfterTheLinkIsBack) {
+  LoneClient client;
+  client.Start();
+  client.HearsWelcome();
+  client.Hears(OfferTo(client, kBundle));
+  EXPECT_EQ(client.Take<ChunkRequest>().size(), 1u);
+  client.Hears(OfferTo(client, kBundle));
+  client.RunFor(8);
+  EXPECT_TRUE(client.Take<ChunkRequest>().empty());
+  client.LosesLink();
+  client.HearsWelcome();
+  EXPECT_EQ(client.Take<ChunkRequest>().size(), 1u) << "of an aggregator that may not know it yet";
+  client.Hears(OfferTo(client, kBundle));
+  EXPECT_EQ(client.Take<ChunkRequest>().size(), 1u);
+  client.Hears(OfferTo(client, kBundle));
+  EXPECT_TRUE(client.Take<ChunkRequest>().empty());
+  client.RunFor(12);
+  EXPECT_EQ(client.Take<ChunkRequest>().size(), 1u) << "nothing came for ten seconds";
+}
+
 TEST(ClientProtocolTest, VerdictsAndClosingsOfOtherRoundsAndTimesChangeNothing) {
   LoneClient training;
   BringToTraining(training);

@@ -51,30 +51,6 @@ class Page {
   std::string text_;
 };
 
-struct Totals {
-  uint64_t accepted = 0;
-  uint64_t refused = 0;
-  uint64_t late = 0;
-  uint64_t dropped = 0;
-  uint64_t missed = 0;
-  uint64_t bytes_up = 0;
-  uint64_t bytes_down = 0;
-};
-
-Totals Add(const RunView& view) {
-  Totals totals;
-  for (const RoundRow& round : view.rounds) {
-    totals.accepted += round.accepted;
-    totals.refused += round.refused;
-    totals.late += round.late;
-    totals.dropped += round.dropped;
-    totals.missed += round.attempts > 1 ? round.attempts - 1 : 0;
-    totals.bytes_up += round.BytesUp();
-    totals.bytes_down += round.BytesDown();
-  }
-  return totals;
-}
-
 void AddNewest(const RunView& view, Page& page) {
   const auto published =
       std::find_if(view.rounds.rbegin(), view.rounds.rend(),
@@ -95,7 +71,17 @@ void AddNewest(const RunView& view, Page& page) {
 
 }  // namespace
 
-std::string MetricsPage(const RunView& view, const Pulse& pulse) {
+void RunTotals::Add(const RoundRow& round) {
+  accepted += round.accepted;
+  refused += round.refused;
+  late += round.late;
+  dropped += round.dropped;
+  missed += round.attempts > 1 ? round.attempts - 1 : 0;
+  bytes_up += round.BytesUp();
+  bytes_down += round.BytesDown();
+}
+
+std::string MetricsPage(const RunView& view, const RunTotals& older, const Pulse& pulse) {
   Page page;
   page.Add("gauge", "run_info", "The run.", "1",
            Str("run=\"", Label(view.run), "\",strategy=\"", Label(view.strategy), "\",state=\"",
@@ -116,7 +102,8 @@ std::string MetricsPage(const RunView& view, const Pulse& pulse) {
              open ? static_cast<double>(view.rounds.back().cohort) : 0);
   page.Gauge("round_accepted", "Updates accepted in the open round.",
              open ? static_cast<double>(view.rounds.back().accepted) : 0);
-  const Totals totals = Add(view);
+  RunTotals totals = older;
+  for (const RoundRow& round : view.rounds) totals.Add(round);
   page.Counter("updates_accepted_total", "Updates accepted.", totals.accepted);
   page.Counter("updates_refused_total", "Updates refused by admission.", totals.refused);
   page.Counter("updates_late_total", "Updates that came after their round.", totals.late);

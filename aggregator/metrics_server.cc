@@ -17,6 +17,9 @@ namespace {
 constexpr size_t kThreads = 2;
 constexpr time_t kPatience_s = 5;  // of a connection that says or takes nothing
 constexpr size_t kRequestBytesMax = 4096;
+// A run may have more rounds than belong into memory; of the older ones the sums are kept. Events
+// of a round come for a while after it: its evaluation, late updates.
+constexpr size_t kRoundsKept = 16;
 
 struct Address {
   std::string host;
@@ -45,13 +48,13 @@ struct MetricsServer::Impl {
   Address address;
   std::filesystem::path folder;
   std::function<Pulse()> pulse;
-  std::mutex mutex;                 // guards the reader
+  std::mutex mutex;                 // guards the reader and the sums
   std::optional<RunReader> reader;  // once there is a ledger
+  RunTotals older;                  // of the rounds that the reader gave up
   std::thread thread;
 
   void ServeMetrics(httplib::Response& response) {
     const std::scoped_lock lock(mutex);
-    RunView view;
     if (!reader) {
       if (Result<RunReader> opened = RunReader::Open(folder); opened.ok()) {
         reader.emplace(std::move(*opened));
@@ -63,9 +66,11 @@ struct MetricsServer::Impl {
         response.set_content(polled.status().message() + "\n", "text/plain");
         return;
       }
-      view = reader->view();
+      for (const RoundRow& round : reader->TakeOlder(kRoundsKept)) older.Add(round);
     }
-    response.set_content(MetricsPage(view, pulse()), "text/plain; version=0.0.4");
+    const RunView none;
+    response.set_content(MetricsPage(reader ? reader->view() : none, older, pulse()),
+                         "text/plain; version=0.0.4");
   }
 
   void ServeHealth(httplib::Response& response) const {

@@ -42,6 +42,14 @@ void RemoveTemporaryFiles(const fs::path& folder) {
   }
 }
 
+// A round's folder goes with the last of its blobs, or a run would leave one for every round it
+// had. Folders of the layout itself stay.
+void RemoveIfEmpty(const fs::path& folder, const fs::path& root) {
+  if (folder == root || folder.parent_path() == root) return;
+  std::error_code not_empty;
+  fs::remove(folder, not_empty);
+}
+
 }  // namespace
 
 // The thread that owns database and files. Everything but the queue belongs to it.
@@ -304,7 +312,10 @@ void FileStore::RemoveBlob(std::string name, Done done) {
   op.work = [this, name = std::move(name)](PartialFiles& partials) -> Status {
     WEFT_TRY(CheckBlobName(name));
     WEFT_TRY(partials.Remove(name));
-    return RemoveFile(options_.folder / name);
+    const fs::path path = options_.folder / name;
+    WEFT_TRY(RemoveFile(path));
+    RemoveIfEmpty(path.parent_path(), options_.folder);
+    return OkStatus();
   };
   writer_->Push(std::move(op), [](uint64_t) { return uint64_t{0}; });
 }

@@ -1,6 +1,7 @@
 #include "common/runtime/run_view.h"
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 #include <utility>
 
@@ -260,6 +261,15 @@ Status RunFold::Add(const LedgerEvent& event) {
   view_.last_us = event.wall_us;
   view_.events = event.seq;
   return OkStatus();
+}
+
+std::vector<RoundRow> RunFold::TakeOlder(size_t keep) {
+  if (view_.rounds.size() <= keep) return {};
+  const auto end = view_.rounds.end() - static_cast<std::ptrdiff_t>(keep);
+  std::vector<RoundRow> older(std::make_move_iterator(view_.rounds.begin()),
+                              std::make_move_iterator(end));
+  view_.rounds.erase(view_.rounds.begin(), end);
+  return older;
 }
 
 Result<RunReader> RunReader::Open(const std::filesystem::path& folder) {

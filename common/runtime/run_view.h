@@ -135,6 +135,9 @@ class RunFold {
   /// kDataLoss if the event's body is not as its kind demands.
   [[nodiscard]] Status Add(const LedgerEvent& event);
   [[nodiscard]] const RunView& view() const { return view_; }
+  /// Takes all rounds but the newest `keep` out of the view, for one who follows a run for long. An
+  /// event that still comes of such a round begins its row anew.
+  [[nodiscard]] std::vector<RoundRow> TakeOlder(size_t keep);
 
  private:
   RunView view_;
@@ -149,6 +152,7 @@ class RunReader {
   /// Events that have come since the last call (all, at first), chain checked and folded.
   [[nodiscard]] Result<std::vector<LedgerEvent>> Poll();
   [[nodiscard]] const RunView& view() const { return fold_.view(); }
+  [[nodiscard]] std::vector<RoundRow> TakeOlder(size_t keep) { return fold_.TakeOlder(keep); }
   [[nodiscard]] const LedgerTail& tail() const { return tail_; }
 
  private:

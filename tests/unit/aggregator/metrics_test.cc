@@ -10,8 +10,12 @@
 namespace weft {
 namespace {
 
+using testing::SampleEval;
 using testing::SampleLedger;
+using testing::SampleOpened;
+using testing::SamplePublished;
 using testing::SampleRun;
+using testing::SampleUpdate;
 
 RunView ViewOf(const std::vector<RunEvent>& events) {
   RunFold fold;
@@ -24,7 +28,7 @@ bool Has(const std::string& page, const std::string& line) {
 }
 
 TEST(MetricsPageTest, ARunIsToldAsItsLedgerSays) {
-  const std::string page = MetricsPage(ViewOf(SampleRun()), {.loop_age_s = 0.5});
+  const std::string page = MetricsPage(ViewOf(SampleRun()), {}, {.loop_age_s = 0.5});
   EXPECT_TRUE(Has(page, "weft_version 1")) << page;
   EXPECT_TRUE(Has(page, "weft_members 2")) << page;
   EXPECT_TRUE(Has(page, "weft_updates_accepted_total 2")) << page;
@@ -37,19 +41,43 @@ TEST(MetricsPageTest, ARunIsToldAsItsLedgerSays) {
 }
 
 TEST(MetricsPageTest, AnEmptyLedgerAndAnOpenRoundAreToldAsWell) {
-  EXPECT_TRUE(Has(MetricsPage(RunView(), {}), "weft_version 0"));
+  EXPECT_TRUE(Has(MetricsPage(RunView(), {}, {}), "weft_version 0"));
   std::vector<RunEvent> open = SampleRun();
   open.resize(15);
-  const std::string page = MetricsPage(ViewOf(open), {});
+  const std::string page = MetricsPage(ViewOf(open), {}, {});
   EXPECT_TRUE(Has(page, "weft_round_open 1")) << page;
   EXPECT_TRUE(Has(page, "weft_round_cohort 2")) << page;
   EXPECT_TRUE(Has(page, "weft_round_accepted 1")) << page;
 }
 
+// As the server does after each look, whenever that is: the page is that of the whole run.
+TEST(MetricsPageTest, RoundsThatAreGivenUpStillCount) {
+  std::vector<RunEvent> events = SampleRun();
+  events.pop_back();  // its end
+  for (uint32_t round = 2; round <= 6; ++round) {
+    events.emplace_back(SampleOpened(round, 1));
+    events.emplace_back(SampleUpdate(round, "weaver", 1, 300, "update of weaver"));
+    events.emplace_back(SamplePublished(round, "merged"));
+    events.emplace_back(UpdateLate{.round = {round}, .client = {"harbour"}});
+    events.emplace_back(SampleEval(round, "weaver", 1.5, 300));
+  }
+  const std::string whole = MetricsPage(ViewOf(events), {}, {});
+  EXPECT_TRUE(Has(whole, "weft_updates_accepted_total 7")) << whole;
+  EXPECT_TRUE(Has(whole, "weft_updates_late_total 5")) << whole;
+  RunFold fold;
+  RunTotals older;
+  for (const LedgerEvent& row : SampleLedger(events)) {
+    ASSERT_TRUE(fold.Add(row).ok());
+    for (const RoundRow& round : fold.TakeOlder(2)) older.Add(round);
+    ASSERT_LE(fold.view().rounds.size(), 2U);
+  }
+  EXPECT_EQ(MetricsPage(fold.view(), older, {}), whole);
+}
+
 TEST(MetricsPageTest, NamesThatAPeerChoseStayInsideTheirQuotes) {
   RunView view;
   view.run = "a\"b\\c\nd";
-  EXPECT_NE(MetricsPage(view, {}).find("run=\"a\\\"b\\\\c d\""), std::string::npos);
+  EXPECT_NE(MetricsPage(view, {}, {}).find("run=\"a\\\"b\\\\c d\""), std::string::npos);
 }
 
 TEST(HealthTest, ALoopThatStandsAndADiskThatIsFullAreNotWell) {

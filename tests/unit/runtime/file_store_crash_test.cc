@@ -236,6 +236,30 @@ TEST(FileStoreCrashTest, AFullDiskFailsTheWriteAndTheStoreStaysUsable) {
   EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
+TEST(FileStoreCrashTest, TheLastBlobOfARoundTakesItsFolderAlong) {
+  const ScratchFolder scratch;
+  PostQueue loop;
+  const auto store = OpenOrFail(scratch.path(), loop);
+  const auto write = [&](const std::string& name) {
+    return loop.Await(
+        [&](Done done) { store->WriteBlob(name, Blob::Copy(std::string_view("x")), done); });
+  };
+  const auto remove = [&](const std::string& name) {
+    return loop.Await([&](Done done) { store->RemoveBlob(name, done); });
+  };
+  ASSERT_TRUE(write("spool/round-0001/a").ok() && write("spool/round-0001/b").ok());
+  ASSERT_TRUE(remove("spool/round-0001/a").ok());
+  EXPECT_TRUE(fs::exists(scratch.path() / "spool/round-0001/b"));
+  ASSERT_TRUE(remove("spool/round-0001/b").ok());
+  EXPECT_FALSE(fs::exists(scratch.path() / "spool/round-0001"));
+  EXPECT_TRUE(fs::exists(scratch.path() / "spool"));
+  EXPECT_TRUE(remove("spool/round-0001/b").ok()) << "what is gone is gone";
+  const Status again = loop.Await([&](Done done) {
+    store->WritePartial("spool/round-0001/a", 0, Blob::Copy(std::string_view("y")), done);
+  });
+  EXPECT_TRUE(again.ok()) << again;
+}
+
 void Sql(const fs::path& file, const std::string& statement) {
   sqlite3* db = nullptr;
   ASSERT_EQ(sqlite3_open(file.c_str(), &db), SQLITE_OK);

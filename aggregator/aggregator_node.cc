@@ -245,6 +245,7 @@ void AggregatorNode::Impl::On(const ClientId& from, const Heartbeat& heartbeat) 
   }
   // The echo tells the client that its aggregator is alive.
   office.Send(from, heartbeat);
+  if (heartbeat.phase != "download") course.downloads().OnArrived(from);
   course.rounds().OnHeartbeat(from, heartbeat);
   course.evaluations().OnHeartbeat(from, heartbeat);
 }

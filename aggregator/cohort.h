@@ -59,7 +59,8 @@ namespace weft {
 [[nodiscard]] std::string CutKey(const ClientPlan& client);
 
 /// The plan as one client is sent it: its own entry, nobody else's name; where an earlier round
-/// asked it, as that round's plan was.
+/// asked it, as that round's plan was. `plan` is copied: for a whole cohort let it be one that
+/// names nobody (OpenRound::common), or a round costs the square of its clients.
 [[nodiscard]] RoundPlan PlanFor(const RoundPlan& plan, const ClientPlan& client);
 
 }  // namespace weft

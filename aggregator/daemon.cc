@@ -18,6 +18,7 @@
 #include "common/config/load.h"
 #include "common/formats/base_hash.h"
 #include "common/model/base_weights.h"
+#include "common/net/descriptors.h"
 #include "common/net/event_loop.h"
 #include "common/net/signal_watcher.h"
 #include "common/net/thread_executor.h"
@@ -139,6 +140,7 @@ Status RunAggregatorDaemon(AggregatorDaemon daemon) {
   // per thread, so the worker needs to be told as well.
   const int threads = settings.model.threads > 0 ? static_cast<int>(settings.model.threads) : 1;
   at::set_num_threads(threads);
+  const uint64_t descriptors = RaiseDescriptorLimit();
 
   EventLoop loop;
   AggregatorNode* running = nullptr;
@@ -173,7 +175,9 @@ Status RunAggregatorDaemon(AggregatorDaemon daemon) {
   WEFT_TRY(RegisterWork(settings, options.evaluate_here, table));
   ThreadExecutor executor(loop, table, 1, [threads] { at::set_num_threads(threads); });
   WEFT_TRY_ASSIGN(const std::unique_ptr<ZmqServer> server, Listen(loop, settings.server, logger));
-  logger.Info("listening", {{"endpoint", server->endpoint()}, {"run_folder", folder}});
+  logger.Info(
+      "listening",
+      {{"endpoint", server->endpoint()}, {"run_folder", folder}, {"descriptors", descriptors}});
   if (daemon.on_bound) daemon.on_bound(server->endpoint());
   Heart heart(loop);
   std::unique_ptr<MetricsServer> metrics;

@@ -8,7 +8,7 @@ namespace weft {
 void Members::Join(const ClientId& client, Capabilities offer, Nanos now) {
   Member& member = members_[client];
   member.offer = std::move(offer);
-  member.present = true;
+  if (!std::exchange(member.present, true)) ++present_;
   member.heard = now;
   member.phase = "wait";
   member.busy_with = RoundId{};
@@ -16,7 +16,8 @@ void Members::Join(const ClientId& client, Capabilities offer, Nanos now) {
 }
 
 void Members::Leave(const ClientId& client) {
-  if (Member* member = Find(client)) member->present = false;
+  Member* member = Find(client);
+  if (member != nullptr && std::exchange(member->present, false)) --present_;
 }
 
 Member* Members::Find(const ClientId& client) {
@@ -32,11 +33,6 @@ const Member* Members::Find(const ClientId& client) const {
 bool Members::Present(const ClientId& client) const {
   const Member* member = Find(client);
   return member != nullptr && member->present;
-}
-
-size_t Members::CountPresent() const {
-  return static_cast<size_t>(std::count_if(members_.begin(), members_.end(),
-                                           [](const auto& entry) { return entry.second.present; }));
 }
 
 std::vector<ClientId> Members::PresentNames() const {

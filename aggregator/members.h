@@ -31,7 +31,8 @@ class Members {
   [[nodiscard]] Member* Find(const ClientId& client);
   [[nodiscard]] const Member* Find(const ClientId& client) const;
   [[nodiscard]] bool Present(const ClientId& client) const;
-  [[nodiscard]] size_t CountPresent() const;
+  /// Kept, not counted: each join asks for it.
+  [[nodiscard]] size_t CountPresent() const { return present_; }
   /// Sorted by name.
   [[nodiscard]] std::vector<ClientId> PresentNames() const;
   /// Present, but not heard for longer than `gone_after`.
@@ -47,6 +48,7 @@ class Members {
 
  private:
   std::map<ClientId, Member> members_;
+  size_t present_ = 0;
   std::set<ClientId> expected_;
 };
 

@@ -19,6 +19,9 @@ bool MayDeliver(const Seat& seat) {
 OpenRound::OpenRound(RoundPlan plan, uint32_t attempt, Nanos opened)
     : plan_(std::move(plan)), attempt_(attempt), opened_(opened) {
   for (const ClientPlan& client : plan_.cohort) seats_[client.client].plan = client;
+  common_ = plan_;
+  common_.cohort.clear();
+  common_.evaluators.clear();
 }
 
 Seat* OpenRound::Find(const ClientId& client) {

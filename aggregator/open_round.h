@@ -36,6 +36,8 @@ class OpenRound {
   OpenRound(RoundPlan plan, uint32_t attempt, Nanos opened);
 
   [[nodiscard]] const RoundPlan& plan() const { return plan_; }
+  /// The plan without cohort and evaluators: what it asks of everybody.
+  [[nodiscard]] const RoundPlan& common() const { return common_; }
   [[nodiscard]] uint32_t attempt() const { return attempt_; }
   [[nodiscard]] Nanos opened() const { return opened_; }
   [[nodiscard]] Seat* Find(const ClientId& client);
@@ -67,6 +69,7 @@ class OpenRound {
 
  private:
   RoundPlan plan_;
+  RoundPlan common_;
   uint32_t attempt_;
   Nanos opened_;
   std::vector<Nanos> accepted_at_;  // ascending

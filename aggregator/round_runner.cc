@@ -151,7 +151,7 @@ void RoundRunner::Offer(const ClientId& client) {
   downloads_.Allow(client, Downloads::Use::kTrain, bundle);
   desks_[client].offered = office_.env.clock.Now();
   office_.Send(client,
-               RoundOffer{.plan = PlanFor(round_->plan(), seat->plan), .payload = bundle.offer});
+               RoundOffer{.plan = PlanFor(round_->common(), seat->plan), .payload = bundle.offer});
   Pass(Failpoint::kOfferSent);
 }
 
@@ -256,7 +256,7 @@ void RoundRunner::OnUpdateOffer(const ClientId& from, const UpdateOffer& offer) 
                                           " is not in the cohort of round ", offer.header.round)));
   }
   if (seat == nullptr || offer.header.round != Asked(*seat)) return AnswerStray(from, offer);
-  const RoundPlan plan = PlanFor(round_->plan(), seat->plan);
+  const RoundPlan plan = PlanFor(round_->common(), seat->plan);
   NoteBundleSent(from);
   if (seat->standing == Standing::kAccepted) {
     const bool same = seat->update.header.payload_sha256 == offer.payload.sha256;

@@ -1,5 +1,6 @@
 #include "common/net/connection_watch.h"
 
+#include <algorithm>
 #include <cstddef>
 
 #include <linux/tcp.h>
@@ -47,19 +48,35 @@ void ConnectionWatch::Took(int fd, uint64_t bytes) {
   it->second.heard = true;
 }
 
-size_t ConnectionWatch::HangUpFlooders() {
-  size_t ended = 0;
-  for (auto& [fd, connection] : connections_) {
-    const uint64_t received = ReceivedBytes(fd);
-    const uint64_t untaken = received > connection.taken ? received - connection.taken : 0;
-    if (untaken > untaken_max_) {
-      HangUp(fd, connection.remote);
-      ++ended;
-    } else if (connection.heard && untaken < kFramingMax) {
-      connection.taken = received;
-    }
-    connection.heard = false;
+void ConnectionWatch::LookAt(int fd, Connection& connection, Nanos now, Ended& ended) const {
+  const uint64_t received = ReceivedBytes(fd);
+  const uint64_t untaken = received > connection.taken ? received - connection.taken : 0;
+  if (received != connection.received) {
+    connection.received = received;
+    connection.grew = now;
   }
+  if (untaken > bounds_.untaken_max) {
+    HangUp(fd, connection.remote);
+    ++ended.flooders;
+  } else if (received > 0 && now - connection.grew > bounds_.silence_max) {
+    HangUp(fd, connection.remote);
+    connection.grew = now;  // if it stays it is told again, not at every look
+    ++ended.silent;
+  } else if (connection.heard && untaken < kFramingMax) {
+    connection.taken = received;
+  }
+  connection.heard = false;
+}
+
+ConnectionWatch::Ended ConnectionWatch::Look(Nanos now, size_t at_most) {
+  Ended ended;
+  auto it = connections_.lower_bound(next_);
+  for (size_t i = 0; i < std::min(at_most, connections_.size()); ++i) {
+    if (it == connections_.end()) it = connections_.begin();
+    LookAt(it->first, it->second, now, ended);
+    ++it;
+  }
+  next_ = it == connections_.end() ? 0 : it->first;
   return ended;
 }
 

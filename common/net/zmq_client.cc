@@ -38,6 +38,7 @@ class ZmqClient::Impl {
         context_(options.io_threads),
         dealer_(context_, ZMQ_DEALER) {
     zmq::SetCommonOptions(dealer_, options.endpoint, options.linger);
+    zmq::SetPings(dealer_);
     dealer_.Set(ZMQ_CURVE_SERVERKEY, options.server_key);
     dealer_.Set(ZMQ_CURVE_PUBLICKEY, options.keys.public_key);
     dealer_.Set(ZMQ_CURVE_SECRETKEY, options.keys.secret_key.view());

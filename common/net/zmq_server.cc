@@ -1,5 +1,6 @@
 #include "common/net/zmq_server.h"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -22,13 +23,18 @@ namespace {
 // The library has this option in every build, its header only with drafts: without it a domain is
 // advice.
 constexpr int kZapEnforceDomain = 93;
-constexpr int kBacklog = 512;
+constexpr int kBacklog = 4096;  // who finds it full comes again after a second
 // Chunks share memory with the payload until libzmq encrypts them, so a long queue out costs
 // little; what comes in does not.
 constexpr int kQueueOut = 256;
 constexpr int kQueueIn = 2 * static_cast<int>(limits::kChunksInFlightMax);
 constexpr Nanos kRereadEvery = std::chrono::seconds(1);
+// The kernel is asked about each connection so often, or every 0.1 ms for each where that is
+// longer, which takes about a hundredth of the time; of many a slice at a time, so that no message
+// waits for all.
 constexpr Nanos kLookEvery = std::chrono::milliseconds(250);
+constexpr Nanos kLookEach = std::chrono::microseconds(100);
+constexpr size_t kLookAtMost = 256;
 constexpr Nanos kLastWords = std::chrono::seconds(1);
 constexpr size_t kTombsMax = 4 * limits::kPeersMax;
 
@@ -50,7 +56,7 @@ class ZmqServer::Impl {
         context_(options.io_threads),
         zap_(context_, loop, allowed_.list(), [this](const std::string& key) { OnRefused(key); }),
         router_(context_, ZMQ_ROUTER),
-        watch_(options.untaken_bytes_max),
+        watch_({.untaken_max = options.untaken_bytes_max, .silence_max = options.silence_max}),
         log_(options.log) {
     SetOptions(options);
   }
@@ -144,11 +150,18 @@ class ZmqServer::Impl {
   }
 
   void ScheduleLook() {
-    look_ = loop_.At(loop_.Now() + kLookEvery, [this] {
-      const size_t ended = watch_.HangUpFlooders();
-      if (ended > 0 && log_ != nullptr) {
+    const auto all = static_cast<int64_t>(std::max<size_t>(watch_.size(), 1));
+    const int64_t slice = std::min(all, static_cast<int64_t>(kLookAtMost));
+    const Nanos wait = std::max(kLookEvery, kLookEach * all) * slice / all;
+    look_ = loop_.At(loop_.Now() + wait, [this] {
+      const ConnectionWatch::Ended ended = watch_.Look(loop_.Now(), kLookAtMost);
+      if (ended.flooders > 0 && log_ != nullptr) {
         log_->Warn("connections cut: too much sent without finishing a message",
-                   {{"connections", ended}});
+                   {{"connections", ended.flooders}});
+      }
+      if (ended.silent > 0 && log_ != nullptr) {
+        log_->Info("connections cut: nothing came, not even a ping",
+                   {{"connections", ended.silent}});
       }
       ScheduleLook();
     });

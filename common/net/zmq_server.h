@@ -23,6 +23,7 @@ class ZmqServer : public Transport {
     int io_threads = 1;
     Nanos linger = Seconds(2);              // how long Close() lets queued messages leave
     uint64_t untaken_bytes_max = 32 << 20;  // of one peer, received without finishing a message
+    Nanos silence_max = Seconds(30);        // of a link, on which a client pings every 10 s
     const log::Logger* log = nullptr;       // who is refused, an allow-list that cannot be read
   };
 

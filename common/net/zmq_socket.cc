@@ -65,9 +65,10 @@ Status CheckEndpoint(std::string_view where, std::string_view endpoint) {
   return OkStatus();
 }
 
-Context::Context(int io_threads) : handle_(zmq_ctx_new()) {
+Context::Context(int io_threads, int sockets_max) : handle_(zmq_ctx_new()) {
   WEFT_CHECK(handle_ != nullptr, "zmq_ctx_new");
   zmq_ctx_set(handle_, ZMQ_IO_THREADS, io_threads);
+  if (sockets_max > 0) zmq_ctx_set(handle_, ZMQ_MAX_SOCKETS, sockets_max);
 }
 
 Context::~Context() {
@@ -217,13 +218,8 @@ SocketSource::~SocketSource() { loop_.Remove(this); }
 
 void SetCommonOptions(Socket& socket, const std::string& endpoint, Nanos linger) {
   constexpr int kHandshakeMs = 5000;
-  constexpr int kHeartbeatMs = 10000;
-  constexpr int kHeartbeatTimeoutMs = 30000;
   socket.SetLong(ZMQ_MAXMSGSIZE, static_cast<int64_t>(limits::kFrameBytesMax));
   socket.Set(ZMQ_HANDSHAKE_IVL, kHandshakeMs);
-  socket.Set(ZMQ_HEARTBEAT_IVL, kHeartbeatMs);
-  socket.Set(ZMQ_HEARTBEAT_TIMEOUT, kHeartbeatTimeoutMs);
-  socket.Set(ZMQ_HEARTBEAT_TTL, kHeartbeatTimeoutMs);
   socket.Set(
       ZMQ_LINGER,
       static_cast<int>(std::chrono::duration_cast<std::chrono::milliseconds>(linger).count()));
@@ -232,6 +228,14 @@ void SetCommonOptions(Socket& socket, const std::string& endpoint, Nanos linger)
   socket.Set(ZMQ_TCP_KEEPALIVE_INTVL, 10);
   socket.Set(ZMQ_TCP_KEEPALIVE_CNT, 3);
   if (endpoint.find('[') != std::string::npos) socket.Set(ZMQ_IPV6, 1);
+}
+
+void SetPings(Socket& socket) {
+  constexpr int kPingMs = 10000;
+  constexpr int kAnswerMs = 30000;
+  socket.Set(ZMQ_HEARTBEAT_IVL, kPingMs);
+  socket.Set(ZMQ_HEARTBEAT_TIMEOUT, kAnswerMs);
+  socket.Set(ZMQ_HEARTBEAT_TTL, 0);  // else it is a timer of the aggregator's after all
 }
 
 }  // namespace weft::zmq

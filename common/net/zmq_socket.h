@@ -25,7 +25,8 @@ namespace weft::zmq {
 
 class Context {
  public:
-  explicit Context(int io_threads);
+  /// `sockets_max` 0: what libzmq allows unasked, about a thousand.
+  explicit Context(int io_threads, int sockets_max = 0);
   /// Waits until sockets' linger has passed.
   ~Context();
   Context(const Context&) = delete;
@@ -112,8 +113,13 @@ class SocketSource : public EventSource {
   int fd_;
 };
 
-/// Options both ends set (spec: frame size, handshake and heartbeat intervals, keep-alive, IPv6
-/// where the endpoint needs it).
+/// Options both ends set (frame size, handshake interval, keep-alive, IPv6 where the endpoint needs
+/// it).
 void SetCommonOptions(Socket& socket, const std::string& endpoint, Nanos linger);
+
+/// A client pings; a link that does not answer is closed and made anew. An aggregator does not:
+/// libzmq keeps the timers of all connections in one list and walks it to cancel one, so that what
+/// pings cost grows with the square of the members. It goes by what it hears (ConnectionWatch).
+void SetPings(Socket& socket);
 
 }  // namespace weft::zmq

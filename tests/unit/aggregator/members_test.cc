@@ -45,6 +45,16 @@ TEST(MembersTest, ANewJoinReplacesWhatWasOfferedAndWhatWasDone) {
   EXPECT_EQ(members.Find({"a"})->heard, Nanos(9s));
 }
 
+TEST(MembersTest, ComingOrLeavingTwiceCountsOnce) {
+  Members members;
+  members.Join({"a"}, Offer(4), 1s);
+  members.Join({"a"}, Offer(4), 2s);
+  EXPECT_EQ(members.CountPresent(), 1u);
+  members.Leave({"a"});
+  members.Leave({"a"});
+  EXPECT_EQ(members.CountPresent(), 0u);
+}
+
 TEST(MembersTest, TheSilentAreThosePresentAndNotHeardForLongerThanAllowed) {
   Members members;
   members.Join({"a"}, Offer(1), 0s);

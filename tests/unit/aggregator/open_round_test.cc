@@ -21,6 +21,20 @@ void Accept(OpenRound& round, const char* name, double at_s) {
   round.Accept(ClientId{name}, SpooledUpdate{}, Seconds(at_s));
 }
 
+TEST(OpenRoundTest, WhatItAsksOfEverybodyNamesNobody) {
+  RoundPlan plan;
+  plan.round = RoundId{3};
+  plan.deadline_s = 100;
+  plan.cohort = {{ClientId{"a"}, {}}, {ClientId{"b"}, {}}};
+  plan.evaluators = {ClientId{"c"}};
+  const OpenRound round(plan, 1, Seconds(1000));
+  EXPECT_EQ(round.plan(), plan);
+  RoundPlan without = plan;
+  without.cohort.clear();
+  without.evaluators.clear();
+  EXPECT_EQ(round.common(), without);
+}
+
 TEST(OpenRoundTest, ItClosesAsSoonAsEverybodyDelivered) {
   OpenRound round = RoundOfFour();
   const CohortSettings cohort;

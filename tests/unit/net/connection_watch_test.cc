@@ -60,54 +60,88 @@ class TcpPair {
   int far = -1;
 };
 
+using namespace std::chrono_literals;
+
 constexpr uint64_t kLimit = 4 << 20;
+constexpr ConnectionWatch::Bounds kBounds{.untaken_max = kLimit, .silence_max = 30s};
+constexpr size_t kAll = 1000;
 
 TEST(ConnectionWatchTest, APeerThatNeverFinishesAMessageIsHungUpOnAndOthersAreNot) {
   TcpPair rude, kind;
-  ConnectionWatch watch(kLimit);
+  ConnectionWatch watch(kBounds);
   watch.Accepted(rude.near);
   watch.Accepted(kind.near);
   rude.Flow(kLimit);
   kind.Flow(kLimit / 2);
-  EXPECT_EQ(watch.HangUpFlooders(), 0u);
+  EXPECT_EQ(watch.Look(1s, kAll).flooders, 0u);
   rude.Flow(1);
-  EXPECT_EQ(watch.HangUpFlooders(), 1u);
+  EXPECT_EQ(watch.Look(1s, kAll).flooders, 1u);
   EXPECT_TRUE(rude.Ended());
   EXPECT_FALSE(kind.Ended());
 }
 
 TEST(ConnectionWatchTest, WholeMessagesFreeTheirBytesAndFramingIsForgiven) {
   TcpPair pair;
-  ConnectionWatch watch(kLimit);
+  ConnectionWatch watch(kBounds);
   watch.Accepted(pair.near);
   for (int i = 0; i < 20; ++i) {
     pair.Flow(kLimit / 2);
     watch.Took(pair.near, kLimit / 2 - 500000);  // far more framing than there can be
-    EXPECT_EQ(watch.HangUpFlooders(), 0u) << i;
+    EXPECT_EQ(watch.Look(1s, kAll).flooders, 0u) << i;
   }
   EXPECT_FALSE(pair.Ended());
 }
 
 TEST(ConnectionWatchTest, ALittleMessageDoesNotHideAnUnfinishedLargeOne) {
   TcpPair pair;
-  ConnectionWatch watch(kLimit);
+  ConnectionWatch watch(kBounds);
   watch.Accepted(pair.near);
   watch.Took(pair.near, 100);
   pair.Flow(2 << 20);
-  EXPECT_EQ(watch.HangUpFlooders(), 0u);
+  EXPECT_EQ(watch.Look(1s, kAll).flooders, 0u);
   pair.Flow(3 << 20);
-  EXPECT_EQ(watch.HangUpFlooders(), 1u);
+  EXPECT_EQ(watch.Look(1s, kAll).flooders, 1u);
 }
 
 TEST(ConnectionWatchTest, AClosedConnectionIsForgottenAndAnUnknownOneIgnored) {
   TcpPair pair;
-  ConnectionWatch watch(kLimit);
+  ConnectionWatch watch(kBounds);
   watch.Took(pair.near, 100);
   watch.Accepted(pair.near);
   watch.Closed(pair.near);
   pair.Flow(kLimit + 1);
-  EXPECT_EQ(watch.HangUpFlooders(), 0u);
+  EXPECT_EQ(watch.Look(1s, kAll).flooders, 0u);
   EXPECT_FALSE(pair.Ended());
+}
+
+TEST(ConnectionWatchTest, ALinkOnWhichNothingComesAnyLongerIsEndedAndOneThatNeverBeganIsNot) {
+  TcpPair dead, alive, mute;
+  ConnectionWatch watch(kBounds);
+  for (const TcpPair* pair : {&dead, &alive, &mute}) watch.Accepted(pair->near);
+  dead.Flow(100);
+  alive.Flow(100);
+  EXPECT_EQ(watch.Look(1s, kAll).silent, 0u);
+  alive.Flow(1);
+  EXPECT_EQ(watch.Look(31s, kAll).silent, 0u) << "exactly as long is not longer";
+  EXPECT_EQ(watch.Look(32s, kAll).silent, 1u);
+  EXPECT_TRUE(dead.Ended());
+  EXPECT_FALSE(alive.Ended());
+  EXPECT_FALSE(mute.Ended()) << "the handshake has a limit of its own";
+}
+
+TEST(ConnectionWatchTest, LooksThatTakeAFewEachComeToAllInTurn) {
+  TcpPair pairs[5];
+  ConnectionWatch watch(kBounds);
+  for (const TcpPair& pair : pairs) {
+    watch.Accepted(pair.near);
+    pair.Flow(kLimit + 1);
+  }
+  EXPECT_EQ(watch.Look(1s, 2).flooders, 2u);
+  EXPECT_EQ(watch.Look(1s, 2).flooders, 2u);
+  watch.Closed(pairs[4].near);  // where the next look would have begun
+  watch.Closed(pairs[0].near);
+  watch.Closed(pairs[1].near);
+  EXPECT_EQ(watch.Look(1s, kAll).flooders, 2u) << "those left, each once";
 }
 
 TEST(ConnectionWatchTest, ADescriptorThatBelongsToAnotherConnectionByNowIsLeftAlone) {

@@ -266,12 +266,17 @@ IdealDistance DistanceToIdeal(const LowRank& published, const LowRankSum& ideal,
     const double square = GramSquare(published) - 2 * InnerProduct(published, ideal) + ideal_square;
     return {std::max(square, 0.0), ideal_square};
   }
-  const at::Tensor signs_PI = SignProbes(ideal.in(), label, published.A_RI.device());
-  const at::Tensor image_PO = Images(ideal, signs_PI);
+  const at::Tensor probes_PI = SignProbes(ideal.in(), label, published.A_RI.device());
+  return DistanceToImages(published, probes_PI, Images(ideal, probes_PI));
+}
+
+IdealDistance DistanceToImages(const LowRank& published, const at::Tensor& probes_PI,
+                               const at::Tensor& images_PO) {
   const at::Tensor error_PO =
-      image_PO - at::matmul(at::matmul(signs_PI, published.A_RI.t()), published.B_OR.t());
-  return {error_PO.square().sum().item<double>() / kIdealProbes,
-          image_PO.square().sum().item<double>() / kIdealProbes};
+      images_PO - at::matmul(at::matmul(probes_PI, published.A_RI.t()), published.B_OR.t());
+  const auto probes = static_cast<double>(probes_PI.size(0));
+  return {error_PO.square().sum().item<double>() / probes,
+          images_PO.square().sum().item<double>() / probes};
 }
 
 Recompressed Recompress(const LowRankSum& sum,

@@ -84,6 +84,10 @@ inline constexpr int64_t kExactIdealRank = 64;
 inline constexpr int64_t kIdealProbes = 32;
 [[nodiscard]] IdealDistance DistanceToIdeal(const LowRank& published, const LowRankSum& ideal,
                                             std::string_view label);
+/// The estimate, where the ideal's images of the probes (SignProbes) are at hand: probes [P×I],
+/// images [P×O].
+[[nodiscard]] IdealDistance DistanceToImages(const LowRank& published, const at::Tensor& probes_PI,
+                                             const at::Tensor& images_PO);
 
 /// Orthonormal bases of a stack [B_1 … B_K], [A_1; …; A_K], in which it is a small matrix, and that
 /// matrix in singular form: B·A = Q_B·(R_B·R_Aᵀ)·Q_Aᵀ = Q_B·(u·S·vᵀ)·Q_Aᵀ.

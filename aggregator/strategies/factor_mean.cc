@@ -41,31 +41,37 @@ Result<LowRank> MeanOfFactors(const MergeInput& input, size_t site,
   const LinearSite& layer = input.global.adapter.sites[site].site;
   const double of_run = ScalingFor(input.global.init, layer.path);
   int64_t slots = TrainedSlots(input.global, site);
-  std::vector<WeightedMatrix> As;
-  std::vector<WeightedMatrix> Bs;
+  for (size_t k = 0; k < input.updates.size(); ++k) {
+    slots = std::max(slots, SiteRank(input.updates.plan(k).adapter, layer));
+  }
+  WeightedSum A_GI(slots, layer.in);
+  WeightedSum B_OG(layer.out, slots);
   for (size_t k = 0; k < input.updates.size(); ++k) {
     const AdapterSpec& spec = input.updates.plan(k).adapter;
     WEFT_TRY(CheckFactors(input.settings.name, spec)
                  .Within(Str("client ", input.updates.plan(k).client)));
     const Scales scales = ScalesFor(absorb, ScalingFor(spec, layer.path), of_run);
-    WEFT_TRY_ASSIGN(PlainFactors own, input.updates.Plain(k, site));
-    slots = std::max(slots, own.factors.A_RI.size(0));
-    As.push_back({std::move(own.factors.A_RI), weights[k] * scales.on_A});
-    Bs.push_back({std::move(own.factors.B_OR), weights[k] * scales.on_B * own.scale});
+    WEFT_TRY_ASSIGN(const PlainFactors own, input.updates.Plain(k, site));
+    A_GI.Add(own.factors.A_RI, weights[k] * scales.on_A);
+    B_OG.Add(own.factors.B_OR, weights[k] * scales.on_B * own.scale);
   }
   const at::Device device = input.global.adapter.sites[site].Get("A").device();
-  return LowRank{WeightedSum(As, slots, layer.in).to(device),
-                 WeightedSum(Bs, layer.out, slots).to(device)};
+  return LowRank{A_GI.Take().to(device), B_OG.Take().to(device)};
 }
 
 std::vector<double> SlotOwners(const SiteStack& stack, const std::vector<double>& weights,
                                int64_t slots) {
   std::vector<double> owners(static_cast<size_t>(slots), 0);
-  for (size_t k = 0; k < weights.size(); ++k) {
-    const int64_t rank = std::min(stack.begins[k + 1] - stack.begins[k], slots);
-    for (size_t j = 0; j < static_cast<size_t>(rank); ++j) owners[j] += weights[k];
-  }
+  AddSlotOwners(stack, weights, owners);
   return owners;
+}
+
+void AddSlotOwners(const SiteStack& stack, std::span<const double> weights,
+                   std::vector<double>& owners) {
+  for (size_t k = 0; k < weights.size(); ++k) {
+    const auto rank = static_cast<size_t>(stack.begins[k + 1] - stack.begins[k]);
+    for (size_t j = 0; j < std::min(rank, owners.size()); ++j) owners[j] += weights[k];
+  }
 }
 
 SiteMerge OwnFactors(LowRank factors) {

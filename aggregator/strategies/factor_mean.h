@@ -19,6 +19,9 @@ enum class Absorb { kB, kSqrt, kRaw };
 /// P_j = Σ of the weights of clients that own slot j, i.e. whose rank is larger than j.
 [[nodiscard]] std::vector<double> SlotOwners(const SiteStack& stack,
                                              const std::vector<double>& weights, int64_t slots);
+/// Adds those of a stack, one weight for each of its clients, to what others own.
+void AddSlotOwners(const SiteStack& stack, std::span<const double> weights,
+                   std::vector<double>& owners);
 
 /// kInvalidArgument unless the spec is plain LoRA's: factors of different methods have no mean.
 [[nodiscard]] Status CheckFactors(std::string_view strategy, const AdapterSpec& spec);

@@ -22,15 +22,17 @@ at::Tensor SlotsOfFactor(const LowRank& factors, const std::string& side) {
 Result<at::Tensor> WeightedChange(const MergeInput& input, size_t site, const std::string& side,
                                   const at::Tensor& old) {
   at::Tensor change = at::zeros_like(old);
-  WEFT_TRY_ASSIGN(const SiteStack stack, input.updates.Stack(site));
-  for (size_t k = 0; k < input.updates.size(); ++k) {
-    const double weight = input.updates.weight(k);
-    if (weight == 0) continue;
-    const LowRank own = stack.Of(k);  // c_k s_k B_k and A_k
-    at::Tensor place = change.narrow(0, 0, own.A_RI.size(0));
-    place.add_(SlotsOfFactor(own, side), side == "A" ? weight : 1);
-    place.sub_(old.narrow(0, 0, own.A_RI.size(0)), weight);
-  }
+  WEFT_TRY(input.updates.EachStack(site, [&](size_t first, const SiteStack& stack) {
+    for (size_t i = 0; i < stack.size(); ++i) {
+      const double weight = input.updates.weight(first + i);
+      if (weight == 0) continue;
+      const LowRank own = stack.Of(i);  // c_k s_k B_k and A_k
+      at::Tensor place = change.narrow(0, 0, own.A_RI.size(0));
+      place.add_(SlotsOfFactor(own, side), side == "A" ? weight : 1);
+      place.sub_(old.narrow(0, 0, own.A_RI.size(0)), weight);
+    }
+    return OkStatus();
+  }));
   return change;
 }
 

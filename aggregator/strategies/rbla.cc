@@ -20,10 +20,13 @@ class Rbla final : public FactorStrategy {
                               size_t site) const override {
     const std::vector<double> weights = WeightsOf(input.updates);
     WEFT_TRY_ASSIGN(LowRank mean, MeanOfFactors(input, site, weights));
-    WEFT_TRY_ASSIGN(const SiteStack stack, input.updates.Stack(site));
     const int64_t slots = mean.A_RI.size(0);
-    const at::Tensor owners =
-        at::tensor(SlotOwners(stack, weights, slots), at::kDouble).to(mean.A_RI.device());
+    std::vector<double> owned_by(static_cast<size_t>(slots), 0);
+    WEFT_TRY(input.updates.EachStack(site, [&](size_t first, const SiteStack& stack) {
+      AddSlotOwners(stack, std::span(weights).subspan(first, stack.size()), owned_by);
+      return OkStatus();
+    }));
+    const at::Tensor owners = at::tensor(owned_by, at::kDouble).to(mean.A_RI.device());
     const SiteState& old = input.global.adapter.sites[site];
     const int64_t known = std::min(slots, old.Get("A").size(0));
     LowRank before{at::zeros_like(mean.A_RI), at::zeros_like(mean.B_OR)};

@@ -8,6 +8,7 @@
 
 #include "aggregator/strategies/robust_rules.h"
 #include "aggregator/strategies/site_threads.h"
+#include "aggregator/strategies/site_updates.h"
 #include "aggregator/strategies/slots.h"
 #include "common/adapters/adapter.h"
 #include "common/adapters/peft_io.h"
@@ -21,6 +22,9 @@ namespace {
 
 // Random vectors that are asked what a decomposition lost: it is either rounding or far more.
 constexpr int64_t kLossProbes = 8;
+// Of layers up to this wide or tall the ideal mean is formed whatever the ranks: it costs little
+// and makes the distance to it exact.
+constexpr int64_t kSmallSide = 256;
 constexpr int64_t kEnergiesMax = 64;  // singular values that a certificate tells of
 
 // One site's share of the certificate: squares, so that sites add up.
@@ -51,60 +55,7 @@ double Square(const at::Tensor& core) { return core.square().sum().item<double>(
 // √(part / whole), for squares; no distance from nothing to nothing.
 double Ratio(double part, double whole) { return part == 0 ? 0 : std::sqrt(part / whole); }
 
-// One site's updates, read once: rule and certificate both look at them. One thread has a site.
-class SiteUpdates final : public UpdateSource {
- public:
-  SiteUpdates(const UpdateSource& all, size_t site, StackMemory& memory)
-      : all_(all), site_(site), memory_(memory), plain_(all.size()) {}
-
-  [[nodiscard]] size_t size() const override { return all_.size(); }
-  [[nodiscard]] const ClientPlan& plan(size_t client) const override { return all_.plan(client); }
-  [[nodiscard]] double weight(size_t client) const override { return all_.weight(client); }
-  [[nodiscard]] double update_norm(size_t client) const override {
-    return all_.update_norm(client);
-  }
-  [[nodiscard]] const GlobalState* older_global(size_t client) const override {
-    return all_.older_global(client);
-  }
-  [[nodiscard]] double discount(size_t client) const override { return all_.discount(client); }
-  [[nodiscard]] Result<LowRank> Factors(size_t client, size_t site) const override {
-    return all_.Factors(client, site);
-  }
-  [[nodiscard]] Result<PlainFactors> Plain(size_t client, size_t site) const override {
-    WEFT_CHECK(site == site_, "site ", site, " of the updates of site ", site_);
-    if (!plain_[client]) {
-      WEFT_TRY_ASSIGN(plain_[client], all_.Plain(client, site));
-    }
-    return *plain_[client];
-  }
-  // Not before it is asked for: a rule that only averages has its sum from what was sent.
-  [[nodiscard]] Result<SiteStack> Stack(size_t site) const override {
-    WEFT_CHECK(site == site_, "site ", site, " of the updates of site ", site_);
-    if (!stack_) {
-      const bool held = std::any_of(plain_.begin(), plain_.end(),
-                                    [](const auto& plain) { return plain.has_value(); });
-      WEFT_TRY_ASSIGN(stack_, held ? StackIn(memory_, site) : all_.StackIn(memory_, site));
-      plain_.assign(plain_.size(), std::nullopt);
-    }
-    return *stack_;
-  }
-  [[nodiscard]] Result<LowRankSum> Mean(size_t site) const override {
-    if (!mean_) {
-      WEFT_TRY_ASSIGN(mean_, UpdateSource::Mean(site));
-    }
-    return *mean_;
-  }
-
- private:
-  const UpdateSource& all_;
-  size_t site_;
-  StackMemory& memory_;
-  mutable std::vector<std::optional<PlainFactors>> plain_;  // until they are stacked
-  mutable std::optional<SiteStack> stack_;
-  mutable std::optional<LowRankSum> mean_;  // a dense one is not formed twice
-};
-
-// The same updates as a robust rule has weighed them.
+// The updates of a site as a robust rule has weighed them.
 class WeighedUpdates final : public UpdateSource {
  public:
   WeighedUpdates(const UpdateSource& all, const std::vector<double>& coefficients)
@@ -213,28 +164,45 @@ void CertifyInFrame(const SiteMerge& merge, const LowRank& published, const Line
   outcome.before_truncation = Square(lost_PO) / kLossProbes;
 }
 
+// How far what is published stays from Σ p_k s_k B_k A_k. Of many ranks the sum is not formed, nor
+// held: each update is asked for its images of the probes as it passes.
+Result<IdealDistance> DistanceToMean(const LowRank& published, const UpdateSource& updates,
+                                     const LinearSite& layer, size_t site) {
+  int64_t ranks = 0;
+  for (size_t k = 0; k < updates.size(); ++k) ranks += SiteRank(updates.plan(k).adapter, layer);
+  if (ranks <= kExactIdealRank || std::min(layer.out, layer.in) <= kSmallSide) {
+    WEFT_TRY_ASSIGN(const LowRankSum ideal, updates.Mean(site));
+    return DistanceToIdeal(published, ideal, layer.path);
+  }
+  const at::Tensor probes_PI = SignProbes(layer.in, layer.path, published.A_RI.device());
+  at::Tensor images_PO = at::zeros({probes_PI.size(0), layer.out}, published.B_OR.options());
+  WEFT_TRY(updates.EachStack(site, [&](size_t, const SiteStack& stack) {
+    images_PO.addmm_(at::matmul(probes_PI, stack.factors.A_RI.t()), stack.factors.B_OR.t());
+    return OkStatus();
+  }));
+  return DistanceToImages(published, probes_PI, images_PO);
+}
+
 // A rule with a target of its own, factors that it publishes as they are: all that comes between is
 // rounding.
-void CertifyOwnTarget(const SiteMerge& merge, const LowRankSum& ideal, const SiteState& old,
-                      SiteOutcome& outcome) {
+Status CertifyOwnTarget(const SiteMerge& merge, const UpdateSource& updates, const SiteState& old,
+                        SiteOutcome& outcome, size_t site) {
   const LowRank published = SlotsFrom(outcome.state, 0);
   outcome.target = GramSquare(merge.factors);
   outcome.published = GramSquare(Difference(merge.factors, published));
-  const IdealDistance distance = DistanceToIdeal(published, ideal, old.site.path);
+  WEFT_TRY_ASSIGN(const IdealDistance distance, DistanceToMean(published, updates, old.site, site));
   outcome.ideal = distance.ideal_square;
   outcome.to_ideal = distance.square;
   outcome.rule = distance.square;  // to rounding: nothing else comes between
+  return OkStatus();
 }
 
 bool IsZero(const SiteState& site) { return !site.Get("B").any().item<bool>(); }
 
 Status CertifyBySums(SiteMerge& merge, const LowRankSum& published, const UpdateSource& updates,
                      bool sum_is_ideal, const SiteState& old, SiteOutcome& outcome, size_t site) {
+  if (!merge.has_target) return CertifyOwnTarget(merge, updates, old, outcome, site);
   WEFT_TRY_ASSIGN(const LowRankSum ideal, updates.Mean(site));
-  if (!merge.has_target) {
-    CertifyOwnTarget(merge, ideal, old, outcome);
-    return OkStatus();
-  }
   if (merge.frame) {
     merge.before_truncation = LowRankSum(old.site.out, old.site.in);
     merge.before_truncation.Add(merge.frame->Factors());
@@ -243,10 +211,10 @@ Status CertifyBySums(SiteMerge& merge, const LowRankSum& published, const Update
   return OkStatus();
 }
 
-// p_k ⟨ΔW_k, y⟩ for every client k.
+// p_k ⟨ΔW_k, y⟩ for every client k of the stack.
 std::vector<double> WeightedProducts(const SiteStack& stack, const LowRankSum& y) {
   std::vector<double> products;
-  const size_t clients = stack.begins.size() - 1;
+  const size_t clients = stack.size();
   if (y.dense()) {
     for (size_t k = 0; k < clients; ++k) products.push_back(InnerProduct(stack.Of(k), y));
     return products;
@@ -267,8 +235,12 @@ std::vector<double> WeightedProducts(const SiteStack& stack, const LowRankSum& y
 Status AlignClients(const Strategy& strategy, const MergeInput& input, size_t site,
                     const LowRankSum& change, SiteOutcome& outcome) {
   outcome.change = GramSquare(change);
-  WEFT_TRY_ASSIGN(const SiteStack stack, input.updates.Stack(site));
-  const std::vector<double> products = WeightedProducts(stack, change);
+  std::vector<double> products;
+  WEFT_TRY(input.updates.EachStack(site, [&](size_t, const SiteStack& stack) {
+    const std::vector<double> own = WeightedProducts(stack, change);
+    products.insert(products.end(), own.begin(), own.end());
+    return OkStatus();
+  }));
   double sent_with_change = 0;
   const ClientPlan* sent_to = nullptr;
   for (size_t k = 0; k < input.updates.size(); ++k) {
@@ -287,7 +259,13 @@ Status AlignClients(const Strategy& strategy, const MergeInput& input, size_t si
 Result<SiteOutcome> MergeOneSite(const Round& round, const RoundSurvey& survey, size_t site,
                                  StackMemory& memory) {
   const MergeInput& whole = round.input;
-  const SiteUpdates updates(whole.updates, site, memory);
+  const StrategyTraits traits = round.strategy.traits();
+  // A robust rule weighs them in a stack of its own.
+  const bool may_stream = !traits.needs_each_update && !traits.own_coordinates && !round.choice;
+  WEFT_TRY_ASSIGN(const std::unique_ptr<UpdateSource> held,
+                  UpdatesOfSite(whole.updates, whole.global.adapter.sites[site].site, site, memory,
+                                may_stream));
+  const UpdateSource& updates = *held;
   const MergeInput input{whole.settings, whole.global, updates, whole.round, whole.whole};
   std::optional<WeighedUpdates> weighed;
   if (round.choice) weighed.emplace(updates, round.choice->coefficients);

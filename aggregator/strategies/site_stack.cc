@@ -57,16 +57,23 @@ Result<LowRankSum> UpdateSource::Mean(size_t site) const {
   return mean;
 }
 
-Result<SiteStack> UpdateSource::StackIn(StackMemory& memory, size_t site) const {
+Status UpdateSource::EachStack(
+    size_t site, const std::function<Status(size_t first, const SiteStack& stack)>& use) const {
+  WEFT_TRY_ASSIGN(const SiteStack stack, Stack(site));
+  return use(0, stack);
+}
+
+Result<SiteStack> UpdateSource::StackIn(StackMemory& memory, size_t site, size_t first,
+                                        size_t last) const {
   SiteStack stack;
   stack.begins.push_back(0);
-  for (size_t k = 0; k < size(); ++k) {
+  for (size_t k = first; k < last; ++k) {
     WEFT_TRY_ASSIGN(const PlainFactors plain, Plain(k, site));
     const LowRank& own = plain.factors;
     const int64_t begin = stack.begins.back();
     const int64_t rank = own.A_RI.size(0);
     const int64_t end = begin + rank;
-    const int64_t room = end + rank * static_cast<int64_t>(size() - 1 - k);
+    const int64_t room = end + rank * static_cast<int64_t>(last - 1 - k);
     stack.begins.push_back(end);
     stack.factors.A_RI = Matrix(memory.A, begin, end, room, own.A_RI.size(1));
     stack.factors.A_RI.narrow(0, begin, rank).copy_(own.A_RI);

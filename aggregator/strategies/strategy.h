@@ -6,6 +6,7 @@
 // A rule works site by site, on float64 factors at scale 1 that it pulls from an UpdateSource in
 // client order, so it never sees which update arrived first, and needs the memory of one site.
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -22,12 +23,14 @@ namespace weft {
 
 /// What a rule needs, can work with, and promises.
 struct StrategyTraits {
-  bool needs_each_update = true;  // false: a weighted sum of the updates would do
-  bool mixed_ranks = false;       // clients of different ranks in one round
-  bool mixed_methods = false;     // works on lowered factors, whatever method made them
-  bool gauge_free = false;        // the product it publishes depends on products B·A only
-  bool exact = false;             // before cutting, its target is G + Σ p_k (ΔW_k − sent_k)
-  bool weights_by_size = true;    // splitting a client in two changes nothing
+  // False: a weighted sum of the updates would do, and it takes them by EachStack alone, so that a
+  // merge needs the memory of a few clients' factors of one site, however many there are.
+  bool needs_each_update = true;
+  bool mixed_ranks = false;     // clients of different ranks in one round
+  bool mixed_methods = false;   // works on lowered factors, whatever method made them
+  bool gauge_free = false;      // the product it publishes depends on products B·A only
+  bool exact = false;           // before cutting, its target is G + Σ p_k (ΔW_k − sent_k)
+  bool weights_by_size = true;  // splitting a client in two changes nothing
   // Merges whole adapters of one method in that method's coordinates, and publishes such a one.
   bool own_coordinates = false;
   // Its target is G + Σ c_k (ΔW_k − sent_k) for any c_k ≥ 0: robust rules may choose them.
@@ -60,6 +63,8 @@ struct SiteStack {
   LowRank factors;
   std::vector<int64_t> begins;  // first rank of each client, and all ranks together
 
+  /// Clients in it.
+  [[nodiscard]] size_t size() const { return begins.size() - 1; }
   /// p_k s_k B_k and A_k.
   [[nodiscard]] LowRank Of(size_t client) const;
 };
@@ -92,6 +97,10 @@ class UpdateSource {
   /// Factors gives them unless overridden. Thread-safe.
   [[nodiscard]] virtual Result<PlainFactors> Plain(size_t client, size_t site) const;
   [[nodiscard]] virtual Result<SiteStack> Stack(size_t site) const;
+  /// Stacks of clients that follow one another, `first` and so on, together all of them; each is
+  /// gone when `use` returns. One stack of all unless overridden.
+  [[nodiscard]] virtual Status EachStack(
+      size_t site, const std::function<Status(size_t first, const SiteStack& stack)>& use) const;
   /// Σ p_k s_k B_k A_k of one site, in client order.
   [[nodiscard]] virtual Result<LowRankSum> Mean(size_t site) const;
   /// What was published when the client was asked, if that was an earlier version than the one its
@@ -104,7 +113,12 @@ class UpdateSource {
   /// The client's whole modules, of the global adapter's names and shapes. None unless overridden.
   [[nodiscard]] virtual Result<std::vector<NamedTensor>> Dense(size_t client) const;
   /// The stack lies in `memory`.
-  [[nodiscard]] Result<SiteStack> StackIn(StackMemory& memory, size_t site) const;
+  [[nodiscard]] Result<SiteStack> StackIn(StackMemory& memory, size_t site) const {
+    return StackIn(memory, site, 0, size());
+  }
+  /// Of the clients from `first` to before `last`.
+  [[nodiscard]] Result<SiteStack> StackIn(StackMemory& memory, size_t site, size_t first,
+                                          size_t last) const;
 };
 
 /// The weights of all clients.

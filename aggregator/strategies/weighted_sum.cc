@@ -1,7 +1,8 @@
 #include "aggregator/strategies/weighted_sum.h"
 
 #include <algorithm>
-#include <vector>
+#include <span>
+#include <utility>
 
 #include "common/base/check.h"
 
@@ -17,7 +18,8 @@ namespace weft {
 namespace {
 
 constexpr int64_t kBlock = 16384;  // elements of the sum: 128 KiB, in a second-level cache
-constexpr size_t kAtOnce = 4;      // matrices read side by side while an element's sum is at hand
+constexpr int64_t kHeldBytesMax = int64_t{16} << 20;
+constexpr size_t kAtOnce = 4;  // matrices read side by side while an element's sum is at hand
 
 // sum [rows×columns] += scale·values, rows of the sum `stride` apart.
 template <typename T>
@@ -45,13 +47,15 @@ void AddRuns(double* sum, const float* const* values, const double* scales, int6
   }
 }
 
+}  // namespace
+
 // The block of all matrices that begins with row `begin`.
-class Block {
+class WeightedSum::Block {
  public:
   Block(double* sum, int64_t begin, int64_t rows, int64_t columns)
       : sum_(sum), begin_(begin), rows_(rows), columns_(columns) {}
 
-  void Add(std::span<const WeightedMatrix> matrices) {
+  void Add(std::span<const Matrix> matrices) {
     size_t k = 0;
     while (k < matrices.size()) {
       if (k + kAtOnce <= matrices.size() && AreRuns(matrices.subspan(k, kAtOnce))) {
@@ -65,14 +69,14 @@ class Block {
 
  private:
   // As wide as the sum and of all its rows here, so that their numbers follow each other.
-  [[nodiscard]] bool AreRuns(std::span<const WeightedMatrix> matrices) const {
-    return std::all_of(matrices.begin(), matrices.end(), [this](const WeightedMatrix& matrix) {
+  [[nodiscard]] bool AreRuns(std::span<const Matrix> matrices) const {
+    return std::all_of(matrices.begin(), matrices.end(), [this](const Matrix& matrix) {
       return matrix.values.size(1) == columns_ && matrix.values.size(0) >= begin_ + rows_ &&
              matrix.values.scalar_type() == at::kFloat;
     });
   }
 
-  void AddFour(std::span<const WeightedMatrix> matrices) {
+  void AddFour(std::span<const Matrix> matrices) {
     const float* values[kAtOnce];
     double scales[kAtOnce];
     for (size_t j = 0; j < kAtOnce; ++j) {
@@ -82,7 +86,7 @@ class Block {
     AddRuns(sum_, values, scales, rows_ * columns_);
   }
 
-  void AddAlone(const WeightedMatrix& matrix) {
+  void AddAlone(const Matrix& matrix) {
     const at::Tensor& values = matrix.values;
     const int64_t rows = std::min(rows_, values.size(0) - begin_);
     if (rows <= 0) return;
@@ -100,25 +104,42 @@ class Block {
   int64_t columns_;
 };
 
-}  // namespace
+WeightedSum::WeightedSum(int64_t rows, int64_t columns)
+    : sum_RC_(at::zeros({rows, columns}, at::kDouble)) {}
 
-at::Tensor WeightedSum(std::span<const WeightedMatrix> matrices, int64_t rows, int64_t columns) {
-  std::vector<WeightedMatrix> held;
-  held.reserve(matrices.size());
-  for (const WeightedMatrix& matrix : matrices) {
-    const at::Tensor& values = matrix.values;
-    WEFT_CHECK(values.dim() == 2 && values.size(0) <= rows && values.size(1) <= columns,
-               values.sizes(), " in a sum of ", rows, "×", columns);
-    const at::ScalarType type = values.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-    held.push_back({values.to(at::kCPU, type).contiguous(), matrix.scale});
-  }
-  at::Tensor sum_RC = at::zeros({rows, columns}, at::kDouble);
-  auto* const sum = sum_RC.mutable_data_ptr<double>();
+void WeightedSum::Add(const at::Tensor& values, double scale) {
+  WEFT_CHECK(values.dim() == 2, "a matrix of shape ", values.sizes());
+  GrowTo(values.size(0), values.size(1));
+  const at::ScalarType type = values.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  held_.push_back({values.to(at::kCPU, type).contiguous(), scale});
+  held_bytes_ += static_cast<int64_t>(held_.back().values.nbytes());
+  if (held_bytes_ >= kHeldBytesMax && held_.size() % kAtOnce == 0) AddHeld();
+}
+
+void WeightedSum::GrowTo(int64_t rows, int64_t columns) {
+  if (rows <= sum_RC_.size(0) && columns <= sum_RC_.size(1)) return;
+  AddHeld();
+  const at::Tensor before = std::move(sum_RC_);
+  sum_RC_ = at::zeros({std::max(rows, before.size(0)), std::max(columns, before.size(1))},
+                      before.options());
+  sum_RC_.narrow(0, 0, before.size(0)).narrow(1, 0, before.size(1)).copy_(before);
+}
+
+void WeightedSum::AddHeld() {
+  const int64_t rows = sum_RC_.size(0);
+  const int64_t columns = sum_RC_.size(1);
+  auto* const sum = sum_RC_.mutable_data_ptr<double>();
   const int64_t step = std::max<int64_t>(1, kBlock / std::max<int64_t>(1, columns));
   for (int64_t begin = 0; begin < rows; begin += step) {
-    Block(sum + begin * columns, begin, std::min(step, rows - begin), columns).Add(held);
+    Block(sum + begin * columns, begin, std::min(step, rows - begin), columns).Add(held_);
   }
-  return sum_RC;
+  held_.clear();
+  held_bytes_ = 0;
+}
+
+at::Tensor WeightedSum::Take() {
+  AddHeld();
+  return std::move(sum_RC_);
 }
 
 }  // namespace weft

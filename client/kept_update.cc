@@ -14,7 +14,6 @@ namespace {
 constexpr const char* kPayloadBlob = "update/payload";
 constexpr const char* kHeaderBlob = "update/header";
 constexpr size_t kStatesKept = 2;
-constexpr std::string_view kDigestSuffix = ".sha256";  // of the state's bytes, beside it
 
 /// The run's name comes from a peer, so only its digest becomes part of a path.
 std::string StatePrefix(const RunId& run) {
@@ -32,6 +31,9 @@ Blob HeaderText(const KeptUpdate& update) {
   const std::string text = Str(update.bundle_sha256, "\n", ToJson(update.header));
   return Blob::Adopt(Str(Sha256Hex(AsBytes(text)), "\n", text));
 }
+
+/// Where the SHA-256 of a state's bytes lies: not beside it, for people look for the newest there.
+std::string DigestName(const std::string& state) { return "check/" + state; }
 
 Result<KeptUpdate> Parse(const Blob& text, Blob payload) {
   const std::string_view view = text.view();
@@ -68,10 +70,9 @@ void ClientDisk::Keep(const KeptUpdate& update, const Blob& local_state, Done do
   store.WriteBlob(kPayloadBlob, update.payload, step(false));
   if (!local_state.empty()) {
     const std::string name = StateName(header.run, header.round);
-    store.RemoveBlob(Str(name, kDigestSuffix), step(false));  // of an earlier try at this round
+    store.RemoveBlob(DigestName(name), step(false));  // of an earlier try at this round
     store.WriteBlob(name, local_state, step(false));
-    store.WriteBlob(Str(name, kDigestSuffix), Blob::Adopt(Sha256Hex(local_state.span())),
-                    step(false));
+    store.WriteBlob(DigestName(name), Blob::Adopt(Sha256Hex(local_state.span())), step(false));
   }
   DropOtherStates(header.run, header.round);
   store.WriteBlob(kHeaderBlob, HeaderText(update), step(true));
@@ -96,7 +97,7 @@ void ClientDisk::Forget() {
 
 Blob ClientDisk::LocalStateBefore(const RunId& run, RoundId round) const {
   const std::string wanted = StateName(run, round);
-  std::vector<std::string> before = States(run);
+  std::vector<std::string> before = context_.env.store.ListBlobs(StatePrefix(run));
   std::erase_if(before, [&](const std::string& name) { return name >= wanted; });
   for (auto name = before.rbegin(); name != before.rend(); ++name) {
     Result<Blob> state = ReadState(*name);
@@ -107,15 +108,9 @@ Blob ClientDisk::LocalStateBefore(const RunId& run, RoundId round) const {
   return {};
 }
 
-std::vector<std::string> ClientDisk::States(const RunId& run) const {
-  std::vector<std::string> names = context_.env.store.ListBlobs(StatePrefix(run));
-  std::erase_if(names, [](const std::string& name) { return name.ends_with(kDigestSuffix); });
-  return names;
-}
-
 Result<Blob> ClientDisk::ReadState(const std::string& name) const {
   WEFT_TRY_ASSIGN(Blob state, context_.env.store.ReadBlob(name));
-  const Result<Blob> digest = context_.env.store.ReadBlob(Str(name, kDigestSuffix));
+  const Result<Blob> digest = context_.env.store.ReadBlob(DigestName(name));
   if (!digest.ok()) return state;  // written before there were any, or the process died in between
   const std::string got = Sha256Hex(state.span());
   if (got == digest->view()) return state;
@@ -128,13 +123,13 @@ void ClientDisk::DropOtherStates(const RunId& run, RoundId round) {
   const std::string own = StateName(run, round);
   std::vector<std::string> older;
   std::vector<std::string> others;
-  for (const std::string& name : States(run)) {
+  for (const std::string& name : context_.env.store.ListBlobs(StatePrefix(run))) {
     if (name != own) (name < own ? older : others).push_back(name);
   }
   for (size_t i = 0; i + kStatesKept <= older.size(); ++i) others.push_back(older[i]);
   for (const std::string& name : others) {
     context_.env.store.RemoveBlob(name, context_.Track({}));
-    context_.env.store.RemoveBlob(Str(name, kDigestSuffix), context_.Track({}));
+    context_.env.store.RemoveBlob(DigestName(name), context_.Track({}));
   }
 }
 

@@ -32,8 +32,6 @@ class ClientDisk {
   [[nodiscard]] Blob LocalStateBefore(const RunId& run, RoundId round) const;
 
  private:
-  /// Names of the run's states, in the order of their rounds.
-  [[nodiscard]] std::vector<std::string> States(const RunId& run) const;
   /// kDataLoss if it is not what was written.
   [[nodiscard]] Result<Blob> ReadState(const std::string& name) const;
   void DropOtherStates(const RunId& run, RoundId round);

@@ -99,7 +99,7 @@ TEST_F(KeptUpdateTest, OfADamagedLocalStateTheOneBeforeIsUsed) {
 
 TEST_F(KeptUpdateTest, AStateFromBeforeThereWereDigestsIsUsed) {
   ASSERT_NO_FATAL_FAILURE(Keep(1, "after round 1"));
-  store_.RemoveBlob(StateOf(1) + ".sha256", [](const Status&) {});
+  store_.RemoveBlob("check/" + StateOf(1), [](const Status&) {});
   EXPECT_EQ(disk_.LocalStateBefore(run_, RoundId{2}).view(), "after round 1");
 }
 
@@ -107,7 +107,8 @@ TEST_F(KeptUpdateTest, OldStatesGoWithTheirDigests) {
   for (uint32_t round = 1; round <= 5; ++round) {
     ASSERT_NO_FATAL_FAILURE(Keep(round, Str("after round ", round)));
   }
-  EXPECT_EQ(store_.ListBlobs("local/").size(), 4U) << "two states";
+  EXPECT_EQ(store_.ListBlobs("local/").size(), 2U);
+  EXPECT_EQ(store_.ListBlobs("check/").size(), 2U);
 }
 
 }  // namespace

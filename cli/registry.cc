@@ -28,6 +28,8 @@ constexpr std::array kCommands = {
     Command{"bench train", "time training steps of an adapter method", SetUpBenchTrain},
     Command{"bench count", "what a method trains and ships on a model's shapes", SetUpBenchCount},
     Command{"bench merge", "time the merge of one round", SetUpBenchMerge},
+    Command{"bench load", "an aggregator's memory and latency under thousands of members",
+            SetUpBenchLoad},
     Command{"bench round", "time rounds without training over CURVE", SetUpBenchRound},
     Command{"keys new", "make a CURVE key pair", SetUpKeysNew},
     Command{"keys show", "print the public key of a key file", SetUpKeysShow},

@@ -13,6 +13,7 @@ Action SetUpLaplaceFit(CLI::App& app);
 Action SetUpLaplaceFederate(CLI::App& app);
 Action SetUpLaplacePredict(CLI::App& app);
 Action SetUpBenchCount(CLI::App& app);
+Action SetUpBenchLoad(CLI::App& app);
 Action SetUpBenchMerge(CLI::App& app);
 Action SetUpBenchRound(CLI::App& app);
 Action SetUpBenchTrain(CLI::App& app);

@@ -118,6 +118,8 @@ TEST(ParseTomlTest, CharactersBeyondAsciiBelongInTextsAndComments) {
   EXPECT_EQ(*Value("\"\"\"\n日\n\"本\"\"\"\"\" # 日").As<std::string>(), "日\n\"本\"\"");
   EXPECT_EQ(*(*Value("['''é'''', \"ü\"]").As<List>())[1].As<std::string>(), "ü")
       << "a quote before the three that end a text opens none";
+  // U+FE7F behind a backslash, where the library looks for the blanks before a line's end.
+  EXPECT_EQ(Error("v = \"\"\"\\\xEF\xB9\xBF\"\"\"").substr(0, 9), "t.toml:1:");
 }
 
 TEST(ParseTomlTest, EmptyTextIsAnEmptyTable) {

@@ -77,8 +77,6 @@ void AddSlotOwners(const SiteStack& stack, std::span<const double> weights,
 SiteMerge OwnFactors(LowRank factors) {
   SiteMerge merge;
   merge.has_target = false;
-  merge.spectrum = Spectrum(factors);
-  merge.whole_energy = EnergyFrom(merge.spectrum, 0);
   merge.factors = std::move(factors);
   return merge;
 }

@@ -56,8 +56,6 @@ Result<SiteMerge> OwnCoordinates::MergeSite(const MergeInput& input, const Round
   merge.rest = LowRankSum(layer.out, layer.in);
   merge.before_truncation = LowRankSum(layer.out, layer.in);
   merge.before_truncation.Add(input.whole->before_cutting[site].factors);
-  merge.spectrum = Spectrum(merge.factors);
-  merge.whole_energy = EnergyFrom(merge.spectrum, 0);
   return merge;
 }
 

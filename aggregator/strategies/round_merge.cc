@@ -273,6 +273,10 @@ Result<SiteOutcome> MergeOneSite(const Round& round, const RoundSurvey& survey, 
                               whole.round, whole.whole};
   const SiteState& old = input.global.adapter.sites[site];
   WEFT_TRY_ASSIGN(SiteMerge merge, round.strategy.MergeSite(as_weighed, survey, site));
+  if (!merge.spectrum.defined()) {
+    merge.spectrum = Spectrum(merge.factors);
+    merge.whole_energy = EnergyFrom(merge.spectrum, 0);
+  }
   SiteOutcome outcome;
   outcome.state = {old.site,
                    {{"A", merge.factors.A_RI.to(at::kFloat).contiguous()},

@@ -157,10 +157,10 @@ struct SiteMerge {
   LowRankSum rest;          // of the old global adapter
   LowRankSum before_truncation;
   std::optional<Frame> frame = std::nullopt;  // of sum's and rest's stack; then it is the former
-  at::Tensor spectrum;                        // singular values of the target
-  double cut_energy = 0;                      // Σσ² cut away …
-  double whole_energy = 0;                    // … of this Σσ²
-  std::vector<NamedTensor> memory = {};       // for the next round: names without the site's path
+  at::Tensor spectrum;  // singular values of the target; undefined: those of `factors`, all energy
+  double cut_energy = 0;                 // Σσ² cut away …
+  double whole_energy = 0;               // … of this Σσ²
+  std::vector<NamedTensor> memory = {};  // for the next round: names without the site's path
 };
 
 class Strategy {

@@ -121,21 +121,20 @@ class Crowd {
   Every look_;
 };
 
-Result<std::string> Endpoint(const Pipes& pipes) {
-  std::string endpoint = pipes.ReadLine();
+// To the endpoint that comes as a line.
+Result<std::unique_ptr<ZmqLinks>> OpenLinks(EventLoop& loop, const BenchPlan& plan,
+                                            const LoadShare& share, const Pipes& pipes) {
+  const std::string endpoint = pipes.ReadLine();
   if (endpoint.empty()) return Cancelled("[bench] there is no aggregator to connect to");
-  return endpoint;
+  return ZmqLinks::Open(
+      loop, {.endpoint = endpoint, .server_key = plan.server.public_key, .links_max = share.count});
 }
 
 }  // namespace
 
 Status RunLoadMembers(const BenchPlan& plan, const LoadShare& share, const Pipes& pipes) {
-  WEFT_TRY_ASSIGN(const std::string endpoint, Endpoint(pipes));
   EventLoop loop;
-  WEFT_TRY_ASSIGN(const std::unique_ptr<ZmqLinks> links,
-                  ZmqLinks::Open(loop, {.endpoint = endpoint,
-                                        .server_key = plan.server.public_key,
-                                        .links_max = share.count}));
+  WEFT_TRY_ASSIGN(const std::unique_ptr<ZmqLinks> links, OpenLinks(loop, plan, share, pipes));
   WorkTable table;
   RegisterBenchTraining(table);
   ThreadExecutor executor(loop, table, 1);
@@ -151,12 +150,8 @@ Status RunLoadMembers(const BenchPlan& plan, const LoadShare& share, const Pipes
 }
 
 Status RunBareConnections(const BenchPlan& plan, const LoadShare& share, const Pipes& pipes) {
-  WEFT_TRY_ASSIGN(const std::string endpoint, Endpoint(pipes));
   EventLoop loop;
-  WEFT_TRY_ASSIGN(const std::unique_ptr<ZmqLinks> links,
-                  ZmqLinks::Open(loop, {.endpoint = endpoint,
-                                        .server_key = plan.server.public_key,
-                                        .links_max = share.count}));
+  WEFT_TRY_ASSIGN(const std::unique_ptr<ZmqLinks> links, OpenLinks(loop, plan, share, pipes));
   std::deque<std::pair<ZmqLink*, Nanos>> all;  // and when it spoke last
   size_t answered = 0;
   bool told = false;

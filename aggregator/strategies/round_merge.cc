@@ -56,40 +56,24 @@ double Square(const at::Tensor& core) { return core.square().sum().item<double>(
 double Ratio(double part, double whole) { return part == 0 ? 0 : std::sqrt(part / whole); }
 
 // The updates of a site as a robust rule has weighed them.
-class WeighedUpdates final : public UpdateSource {
+class WeighedUpdates final : public ForwardedUpdates {
  public:
   WeighedUpdates(const UpdateSource& all, const std::vector<double>& coefficients)
-      : all_(all), coefficients_(coefficients) {}
+      : ForwardedUpdates(all), coefficients_(coefficients) {}
 
-  [[nodiscard]] size_t size() const override { return all_.size(); }
-  [[nodiscard]] const ClientPlan& plan(size_t client) const override { return all_.plan(client); }
   [[nodiscard]] double weight(size_t client) const override { return coefficients_[client]; }
-  [[nodiscard]] double update_norm(size_t client) const override {
-    return all_.update_norm(client);
-  }
-  [[nodiscard]] const GlobalState* older_global(size_t client) const override {
-    return all_.older_global(client);
-  }
-  [[nodiscard]] double discount(size_t client) const override { return all_.discount(client); }
-  [[nodiscard]] Result<LowRank> Factors(size_t client, size_t site) const override {
-    return all_.Factors(client, site);
-  }
-  [[nodiscard]] Result<PlainFactors> Plain(size_t client, size_t site) const override {
-    return all_.Plain(client, site);
-  }
   [[nodiscard]] Result<SiteStack> Stack(size_t site) const override {
-    WEFT_TRY_ASSIGN(SiteStack stack, all_.Stack(site));
+    WEFT_TRY_ASSIGN(SiteStack stack, all().Stack(site));
     at::Tensor scales = at::empty({stack.begins.back()}, at::kDouble);
     for (size_t k = 0; k < size(); ++k) {
       scales.narrow(0, stack.begins[k], stack.begins[k + 1] - stack.begins[k])
-          .fill_(coefficients_[k] / all_.weight(k));
+          .fill_(coefficients_[k] / all().weight(k));
     }
     stack.factors.B_OR = stack.factors.B_OR * scales.to(stack.factors.B_OR.device());
     return stack;
   }
 
  private:
-  const UpdateSource& all_;
   const std::vector<double>& coefficients_;
 };
 

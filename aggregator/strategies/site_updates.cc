@@ -10,26 +10,10 @@ namespace weft {
 namespace {
 
 // What is the same however the factors are held.
-class OneSite : public UpdateSource {
+class OneSite : public ForwardedUpdates {
  public:
-  OneSite(const UpdateSource& all, size_t site) : all_(all), site_(site) {}
+  OneSite(const UpdateSource& all, size_t site) : ForwardedUpdates(all), site_(site) {}
 
-  [[nodiscard]] size_t size() const override { return all_.size(); }
-  [[nodiscard]] const ClientPlan& plan(size_t client) const override { return all_.plan(client); }
-  [[nodiscard]] double weight(size_t client) const override { return all_.weight(client); }
-  [[nodiscard]] double update_norm(size_t client) const override {
-    return all_.update_norm(client);
-  }
-  [[nodiscard]] const GlobalState* older_global(size_t client) const override {
-    return all_.older_global(client);
-  }
-  [[nodiscard]] double discount(size_t client) const override { return all_.discount(client); }
-  [[nodiscard]] Result<LowRank> Factors(size_t client, size_t site) const override {
-    return all_.Factors(client, site);
-  }
-  [[nodiscard]] Result<PlainFactors> Plain(size_t client, size_t site) const override {
-    return all_.Plain(client, site);
-  }
   // A dense one is not formed twice.
   [[nodiscard]] Result<LowRankSum> Mean(size_t site) const override {
     if (!mean_) {
@@ -43,10 +27,8 @@ class OneSite : public UpdateSource {
   void CheckSite(size_t site) const {
     WEFT_CHECK(site == site_, "site ", site, " of the updates of site ", site_);
   }
-  [[nodiscard]] const UpdateSource& all() const { return all_; }
 
  private:
-  const UpdateSource& all_;
   const size_t site_;
   mutable std::optional<LowRankSum> mean_;
 };

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <optional>
 
 #include "common/base/check.h"
@@ -63,6 +64,21 @@ Status CheckTensors(const std::vector<BlockTensor>& tensors, const std::string& 
     WEFT_TRY(Unpacked(tensor).status().Within(Str("[packing] ", section, " ", owner)));
   }
   return OkStatus();
+}
+
+// Of eight bytes of such elements, all bits but the signs: −0 is a zero.
+uint64_t BitsOfMagnitude(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat64:
+      return 0x7FFFFFFFFFFFFFFF;
+    case DType::kFloat32:
+      return 0x7FFFFFFF7FFFFFFF;
+    case DType::kFloat16:
+    case DType::kBFloat16:
+      return 0x7FFF7FFF7FFF7FFF;
+    default:
+      return ~uint64_t{0};
+  }
 }
 
 void TakeShorter(BlockTensor& best, const Result<BlockTensor>& other) {
@@ -127,8 +143,14 @@ Status CheckPacked(const TensorBlock& block) {
 bool IsZero(const BlockTensor& tensor) {
   const Result<BlockTensor> plain = Unpacked(tensor);
   if (!plain.ok()) return false;
+  const uint64_t counts = BitsOfMagnitude(plain->dtype);
   const ByteSpan bytes = plain->bytes.span();
-  return std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{0}; });
+  for (size_t i = 0; i < bytes.size(); i += sizeof(uint64_t)) {
+    uint64_t word = 0;
+    std::memcpy(&word, bytes.data() + i, std::min(sizeof(word), bytes.size() - i));
+    if ((word & counts) != 0) return false;
+  }
+  return true;
 }
 
 }  // namespace weft

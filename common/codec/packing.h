@@ -30,7 +30,7 @@ namespace weft {
 /// kInvalidArgument naming section, site and tensor unless every packed tensor can be unpacked.
 [[nodiscard]] Status CheckPacked(const TensorBlock& block);
 
-/// Is every element zero (bits)? False for packed bytes that are malformed.
+/// Is every element zero, of either sign? False for packed bytes that are malformed.
 [[nodiscard]] bool IsZero(const BlockTensor& tensor);
 
 }  // namespace weft

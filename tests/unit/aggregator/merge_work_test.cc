@@ -201,6 +201,13 @@ TEST_F(MergeWorkTest, EveryHostileAdapterIsRefusedWithATypedErrorThatNamesTheCli
            for (auto& t : site.tensors) t.value.zero_();
        },
        "is zero"},
+      {"all zero, of either sign",
+       [](auto& s) {
+         for (auto& site : s.sites)
+           for (auto& t : site.tensors) t.value.zero_();
+         s.sites[0].Get("B").neg_();
+       },
+       "is zero"},
   };
   for (const Case& c : cases) {
     AdapterState state = Trained(plan);

@@ -215,6 +215,10 @@ TEST(PackingTest, ZeroTensorsAreSeenInEitherForm) {
   EXPECT_EQ(packed.bytes.size(), 5u);
   EXPECT_TRUE(IsZero(plain));
   EXPECT_TRUE(IsZero(packed));
+  const BlockTensor negative = Plain(-at::zeros({8, 64}));
+  EXPECT_TRUE(IsZero(negative)) << "-0 is a zero";
+  EXPECT_TRUE(IsZero(Packed(negative)));
+  EXPECT_FALSE(IsZero(Plain(at::full({8}, 1e-45)))) << "the least denormal is none";
   EXPECT_FALSE(IsZero(PackedOf(Sparse({8, 64}, 1, 1))));
 }
 

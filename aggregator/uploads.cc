@@ -109,6 +109,12 @@ void Uploads::OnChunk(const ClientId& from, const Chunk& chunk, const Blob& byte
   if (it == transfers_.end() || it->second->receiver == nullptr || it->second->sealing) return;
   const Shared transfer = it->second;
   came_bytes_[from] += bytes.size();
+  if (const Status fits = transfer->receiver->CheckFits(chunk, bytes); !fits.ok()) {
+    // Asking again would bring the same, until the round's deadline.
+    Forget(from);
+    done_(from, fits.Within(Str("[upload] client ", from)));
+    return;
+  }
   const Result<uint64_t> offset = transfer->receiver->Accept(chunk, bytes);
   if (!offset.ok()) {
     // What was in flight before a reconnect comes twice or not at all; Tick asks again.

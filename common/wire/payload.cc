@@ -105,6 +105,15 @@ std::optional<ChunkRequest> PayloadReceiver::NextRequest() {
   return request;
 }
 
+Status PayloadReceiver::CheckFits(const Chunk& chunk, const Blob& bytes) const {
+  if (chunk.sha256 != offer_.sha256) return OkStatus();
+  const uint64_t size = chunk.index < chunks_ ? ChunkSize(offer_.bytes, chunk.index) : 0;
+  if (size > 0 && bytes.size() == size) return OkStatus();
+  return InvalidArgument(Str("[payload] ", ShortName(offer_.sha256), " chunk ", chunk.index,
+                             ": got ", bytes.size(), " bytes, wanted ", size, " of the ",
+                             offer_.bytes, " on offer"));
+}
+
 Result<uint64_t> PayloadReceiver::Accept(const Chunk& chunk, const Blob& bytes) {
   const auto refuse = [&](const std::string& what) {
     return InvalidArgument(
@@ -114,8 +123,7 @@ Result<uint64_t> PayloadReceiver::Accept(const Chunk& chunk, const Blob& bytes) 
   if (chunk.index < next_) return refuse("it is here already");
   if (chunk.index != next_) return refuse(Str("wanted ", next_, " next: chunks come in order"));
   if (next_ == asked_) return refuse("nobody asked for it");
-  const uint64_t size = ChunkSize(offer_.bytes, next_);
-  if (bytes.size() != size) return refuse(Str("got ", bytes.size(), " bytes, wanted ", size));
+  WEFT_TRY(CheckFits(chunk, bytes));
   if (Xxh3(bytes.span()) != chunk.xxh3) {
     return DataLoss(Str("[payload] ", ShortName(offer_.sha256), " chunk ", chunk.index,
                         ": its bytes do not match its checksum"));
@@ -123,7 +131,7 @@ Result<uint64_t> PayloadReceiver::Accept(const Chunk& chunk, const Blob& bytes) 
   const uint64_t offset = received_bytes_;
   if (options_.verify_digest) digest_.Update(bytes.span());
   ++next_;
-  received_bytes_ += size;
+  received_bytes_ += bytes.size();
   return offset;
 }
 

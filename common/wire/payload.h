@@ -81,6 +81,11 @@ class PayloadReceiver {
   /// carries several chunks.
   [[nodiscard]] std::optional<ChunkRequest> NextRequest();
 
+  /// kInvalidArgument for a chunk of this payload's name that is behind its end or not of the size
+  /// that the offer gives it. Nobody who holds what was offered sends one, however often links
+  /// break.
+  [[nodiscard]] Status CheckFits(const Chunk& chunk, const Blob& bytes) const;
+
   /// Takes the next chunk. Returns where its bytes belong; kInvalidArgument: another payload's, not
   /// asked for, replayed, out of order or of wrong size (cut the peer); kDataLoss: its checksum
   /// differs (ask again after Restart()).

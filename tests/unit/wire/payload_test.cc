@@ -124,6 +124,28 @@ TEST(PayloadTest, ARestartedProcessResumesBehindTheWholeChunksItKept) {
   }
 }
 
+TEST(PayloadTest, AChunkThatNoHolderOfTheOfferSendsIsToldFromOneThatComesAtTheWrongTime) {
+  Pair pair(RandomPayload(kChunk + 100));
+  ASSERT_TRUE(pair.Ask());
+  const Chunk first = ChunkOf(pair.wire[0]);
+  const Chunk last = ChunkOf(pair.wire[1]);
+  const Blob whole = pair.wire[0].chunk;
+  EXPECT_TRUE(pair.receiver.CheckFits(first, whole).ok());
+  EXPECT_TRUE(pair.receiver.CheckFits(last, whole.Slice(0, 100)).ok()) << "early, no more";
+  Chunk alien = first;
+  alien.sha256[0] = alien.sha256[0] == 'a' ? 'b' : 'a';
+  EXPECT_TRUE(pair.receiver.CheckFits(alien, whole.Slice(0, 7)).ok()) << "of another payload";
+  Chunk behind = last;
+  behind.index = 2;
+  for (const auto& [chunk, size] : {std::pair{first, kChunk - 1},
+                                    {last, uint64_t{99}},
+                                    {last, uint64_t{101}},
+                                    {behind, uint64_t{0}}}) {
+    const Status status = pair.receiver.CheckFits(chunk, whole.Slice(0, size));
+    EXPECT_EQ(status.code(), Code::kInvalidArgument) << chunk.index << " " << size;
+  }
+}
+
 TEST(PayloadTest, ReplayedAlienEarlyUnaskedAndMissizedChunksAreRefused) {
   Pair pair(RandomPayload(8 * kChunk));
   const Blob whole = pair.payload.Slice(0, kChunk);

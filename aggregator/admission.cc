@@ -8,6 +8,7 @@
 #include "common/adapters/method_spec.h"
 #include "common/base/limits.h"
 #include "common/base/str.h"
+#include "common/codec/layout.h"
 #include "common/wire/tensor_block.h"
 
 namespace weft {
@@ -110,11 +111,7 @@ Status CheckUpdateOffer(const ClientId& from, const UpdateOffer& offer, const Ro
       return Mismatch("base model", Short(header.base_hash), Short(plan.base_hash));
     }
     if (header.codec != plan.codec) return Mismatch("codec", header.codec, plan.codec);
-    if (header.spec != own.adapter) {
-      return Mismatch("adapter", Str(header.spec.method, " of rank ", header.spec.rank),
-                      Str("the plan's ", own.adapter.method, " of rank ", own.adapter.rank,
-                          " with all its settings"));
-    }
+    WEFT_TRY(CheckSameSpec(header.spec, own.adapter));
     if (header.num_examples == 0 || header.num_examples > limits::kExamplesMax) {
       return InvalidArgument(
           Str("num-examples: got ", header.num_examples, ", wanted 1 to ", limits::kExamplesMax));

@@ -121,7 +121,7 @@ TEST_F(AttackedFederation, AnInflatedRankIsRefusedByItsHeaderOrByItsPayloadAndTh
     EXPECT_EQ(round.refused, 2u);
     const auto refused = Refused(round);
     ASSERT_EQ(refused.size(), 2u);
-    EXPECT_NE(refused.at("client-3").find("of rank 4"), std::string::npos)
+    EXPECT_NE(refused.at("client-3").find("adapter rank is 4"), std::string::npos)
         << "it claims twice its rank: " << refused.at("client-3");
     EXPECT_NE(refused.at("client-4").find("[admission]"), std::string::npos)
         << "its payload is larger than planned: " << refused.at("client-4");

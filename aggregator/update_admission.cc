@@ -57,7 +57,9 @@ Result<TensorBlock> ReadUpdate(const ClientPlan& client, const UpdateHeader& hea
       return InvalidArgument(
           Str("got ", payload.size(), " bytes, the offer said ", header.payload_bytes));
     }
-    WEFT_TRY_ASSIGN(TensorBlock block, DecodeTensorBlock(payload));
+    WEFT_TRY_ASSIGN(const uint64_t manifest_bytes_max,
+                    ManifestBytesMax(client.adapter, sites, dense));
+    WEFT_TRY_ASSIGN(TensorBlock block, DecodeTensorBlock(payload, manifest_bytes_max));
     if (block.codec != header.codec) {
       return InvalidArgument(
           Str("the payload is of codec ", block.codec, ", the offer said ", header.codec));

@@ -3,7 +3,9 @@
 #include <algorithm>
 
 #include "common/adapters/adapter.h"
+#include "common/base/limits.h"
 #include "common/base/str.h"
+#include "common/codec/adapter_block.h"
 
 namespace weft {
 namespace {
@@ -68,7 +70,43 @@ Status CheckDense(const BlockSection& section, std::span<const TensorLayout> wan
   return OkStatus();
 }
 
+// As long as an entry of that name and number of dimensions gets. Of no bytes, as only a packed
+// tensor may be.
+BlockTensor LongestEntry(const TensorLayout& layout) {
+  BlockTensor entry;
+  entry.name = layout.name;
+  entry.shape.assign(layout.shape.size(), 1);
+  entry.packing = "sparse-of-a-longer-name-than-any";
+  return entry;
+}
+
 }  // namespace
+
+Result<uint64_t> ManifestBytesMax(const AdapterSpec& spec, std::span<const LinearSite> sites,
+                                  std::span<const TensorLayout> dense) {
+  // Fields that a later version adds, and Cap'n Proto's freedom in laying out the same content.
+  constexpr uint64_t kRoom = 4096;
+  constexpr uint64_t kSpread = 2;
+  WEFT_TRY_ASSIGN(const Adapter* method, FindAdapter(spec.method));
+  WEFT_TRY_ASSIGN(const std::vector<SiteLayout> layout, method->Layout(spec, sites));
+  // Each entry has two names, a shape and a few words; of very many, the general limit will do.
+  constexpr uint64_t kEntry = 2 * limits::kNameBytesMax;
+  uint64_t entries = sites.size() + dense.size();
+  for (const SiteLayout& site : layout) entries += site.size();
+  if (entries * kEntry > limits::kManifestBytesMax / 2) return uint64_t{limits::kManifestBytesMax};
+  TensorBlock block;
+  BlockSection& section = block.sections.emplace_back();
+  section.role = kAdapterRole;
+  section.spec = spec;
+  for (size_t i = 0; i < sites.size(); ++i) {
+    BlockSite& site = section.sites.emplace_back();
+    site.site = sites[i];
+    for (const TensorLayout& tensor : layout[i]) site.tensors.push_back(LongestEntry(tensor));
+  }
+  for (const TensorLayout& tensor : dense) section.dense.push_back(LongestEntry(tensor));
+  const uint64_t longest = EncodeTensorBlock(block).size();
+  return std::min<uint64_t>(kSpread * longest + kRoom, limits::kManifestBytesMax);
+}
 
 Status CheckLayout(const BlockSection& section, const AdapterSpec& spec,
                    std::span<const LinearSite> sites, DType dtype,

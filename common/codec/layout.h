@@ -20,6 +20,12 @@ namespace weft {
                                  std::span<const LinearSite> sites, DType dtype,
                                  std::span<const TensorLayout> dense = {});
 
+/// More bytes than the manifest of any such section takes, for DecodeTensorBlock: a peer's block
+/// with a longer one is none. Errors are those of the method's Layout.
+[[nodiscard]] Result<uint64_t> ManifestBytesMax(const AdapterSpec& spec,
+                                                std::span<const LinearSite> sites,
+                                                std::span<const TensorLayout> dense = {});
+
 /// Names and shapes of a section's dense part.
 [[nodiscard]] std::vector<TensorLayout> DenseOf(const BlockSection& section);
 

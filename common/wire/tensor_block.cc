@@ -27,7 +27,7 @@ constexpr size_t kMagicBytes = 8;
 constexpr size_t kHeaderBytes = 16;  // magic and the manifest's length
 constexpr size_t kAlignment = 64;    // of the memory, and of tensors in the canonical form
 constexpr uint16_t kManifestVersion = 1;
-constexpr uint64_t kManifestWordsMax = 4 * (limits::kManifestBytesMax / 8);
+constexpr uint64_t kVisitsMax = 4;  // of a manifest's words, on average
 
 struct FormRules {
   std::string_view magic;
@@ -386,13 +386,12 @@ class BlockReader {
 };
 
 // The manifest's bytes as Cap'n Proto wants them.
-Result<Blob> Decompressed(const Blob& stored) {
+Result<Blob> Decompressed(const Blob& stored, uint64_t bytes_max) {
   const unsigned long long size = ZSTD_getFrameContentSize(stored.data(), stored.size());
-  if (size == ZSTD_CONTENTSIZE_ERROR || size == ZSTD_CONTENTSIZE_UNKNOWN ||
-      size > limits::kManifestBytesMax) {
+  if (size == ZSTD_CONTENTSIZE_ERROR || size == ZSTD_CONTENTSIZE_UNKNOWN || size > bytes_max) {
     return InvalidArgument(
-        Str("[tensor-block] a compressed manifest of unknown size, or of more than ",
-            limits::kManifestBytesMax, " bytes"));
+        Str("[tensor-block] a compressed manifest of unknown size, or of more than ", bytes_max,
+            " bytes"));
   }
   const std::shared_ptr<std::byte> buffer = AlignedBuffer(size);
   const size_t got = ZSTD_decompress(buffer.get(), size, stored.data(), stored.size());
@@ -405,7 +404,7 @@ Result<Blob> Decompressed(const Blob& stored) {
 
 }  // namespace
 
-Result<TensorBlock> DecodeTensorBlock(const Blob& bytes) {
+Result<TensorBlock> DecodeTensorBlock(const Blob& bytes, uint64_t manifest_bytes_max) {
   const std::string_view magic = bytes.view().substr(0, kMagicBytes);
   const bool compact = magic == kCompactRules.magic;
   if (bytes.size() < kHeaderBytes || (!compact && magic != kCanonicalRules.magic)) {
@@ -418,10 +417,10 @@ Result<TensorBlock> DecodeTensorBlock(const Blob& bytes) {
                                limits::kPayloadBytesMax));
   }
   const uint64_t manifest_bytes = GetLittleEndian(bytes.data() + kMagicBytes, 8);
-  if (manifest_bytes > limits::kManifestBytesMax || manifest_bytes > bytes.size() - kHeaderBytes) {
+  if (manifest_bytes > manifest_bytes_max || manifest_bytes > bytes.size() - kHeaderBytes) {
     return InvalidArgument(Str("[tensor-block] a manifest of ", manifest_bytes,
                                " bytes in a block of ", bytes.size(), " (at most ",
-                               limits::kManifestBytesMax, ")"));
+                               manifest_bytes_max, ")"));
   }
   const size_t alignment = (compact ? kCompactRules : kCanonicalRules).alignment;
   const uint64_t manifest_end = kHeaderBytes + manifest_bytes;
@@ -437,11 +436,11 @@ Result<TensorBlock> DecodeTensorBlock(const Blob& bytes) {
   }
   Blob manifest = bytes.Slice(kHeaderBytes, manifest_bytes);
   if (compact) {
-    WEFT_TRY_ASSIGN(manifest, Decompressed(manifest));
+    WEFT_TRY_ASSIGN(manifest, Decompressed(manifest, manifest_bytes_max));
   }
   TensorBlock block;
   BlockReader reader(bytes, data_start, alignment);
-  const wire::DoorLimits limits{.words_max = kManifestWordsMax,
+  const wire::DoorLimits limits{.words_max = kVisitsMax * (manifest_bytes_max / 8),
                                 .nesting_max = limits::kCapnpNestingMax};
   WEFT_TRY(wire::ReadAtDoor(manifest.span(), limits, [&](capnp::MessageReader& message) {
     return reader.Read(message.getRoot<proto::TensorManifest>(), block);

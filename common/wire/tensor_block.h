@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "common/base/bytes.h"
+#include "common/base/limits.h"
 #include "common/base/result.h"
 #include "common/plan/adapter_spec.h"
 #include "common/plan/dtype.h"
@@ -70,8 +71,10 @@ struct TensorBlock {
 
 /// Parses bytes from a peer or a file: every length, offset, shape, name and count is checked
 /// against limits.h before memory is taken; kInvalidArgument or kDataLoss says what was wrong.
-/// Tensors share `bytes`. Values are not looked at, packed ones not unpacked.
-[[nodiscard]] Result<TensorBlock> DecodeTensorBlock(const Blob& bytes);
+/// Tensors share `bytes`. Values are not looked at, packed ones not unpacked. The manifest,
+/// unpacked, may be of `manifest_bytes_max` bytes: what it lists takes several times as many.
+[[nodiscard]] Result<TensorBlock> DecodeTensorBlock(
+    const Blob& bytes, uint64_t manifest_bytes_max = limits::kManifestBytesMax);
 
 /// Is no element NaN or infinite? Runs at the speed of memory. True for a packed tensor, whose
 /// codec looks when it unpacks.

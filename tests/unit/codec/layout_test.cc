@@ -39,6 +39,27 @@ TEST(LayoutTest, ExactlyTheSpecsTensorsPassWithRanksCappedByTheLayer) {
   EXPECT_TRUE(CheckLayout(Good(), Spec(), Sites(), DType::kFloat32).ok());
 }
 
+TEST(LayoutTest, TheBoundOfAManifestCoversWhatAPeerNeedsAndNotMuchMore) {
+  TensorBlock block;
+  block.sections = {Good()};
+  for (BlockSite& site : block.sections[0].sites) {
+    for (BlockTensor& tensor : site.tensors) {
+      tensor.packing = "sparse-uniform8";
+      tensor.bytes = Blob();
+    }
+  }
+  const uint64_t most = *ManifestBytesMax(Spec(), Sites());
+  const Blob bytes = EncodeTensorBlock(block);
+  EXPECT_GE(most, bytes.size());
+  EXPECT_LE(most, 4 * bytes.size() + 4096);
+  EXPECT_TRUE(DecodeTensorBlock(bytes, most).ok());
+  for (const BlockForm form : {BlockForm::kCanonical, BlockForm::kCompact}) {
+    const Status status = DecodeTensorBlock(EncodeTensorBlock(block, form), 100).status();
+    EXPECT_EQ(status.code(), Code::kInvalidArgument) << status;
+    EXPECT_NE(status.message().find("manifest of"), std::string::npos) << status;
+  }
+}
+
 TEST(LayoutTest, EveryDeviationIsRefusedByName) {
   struct Case {
     std::function<void(BlockSection&)> spoil;

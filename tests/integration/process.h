@@ -22,6 +22,7 @@ class Process {
   /// Reads its log to its end; the exit code, or minus the signal that ended it.
   [[nodiscard]] int Wait();
   void Signal(int number) const;
+  [[nodiscard]] pid_t pid() const { return pid_; }
   /// From now on no file it writes may grow beyond this, as on a full disk.
   void LimitFileBytes(uint64_t bytes) const;
   /// Everything it has logged so far.

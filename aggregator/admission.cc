@@ -77,6 +77,9 @@ std::optional<Refusal> CheckHello(const ClientId& from, const Hello& hello,
     return refuse(Code::kFailedPrecondition,
                   Str("base model: ", SiteDifference(hello.sites, terms.base.sites)));
   }
+  if (hello.capabilities.members > 0 && !terms.no_relays.empty()) {
+    return refuse(Code::kFailedPrecondition, "it is a relay: " + terms.no_relays);
+  }
   if (const std::string why = MethodRefusal(hello.capabilities.methods, terms); !why.empty()) {
     return refuse(Code::kFailedPrecondition, "adapter method: " + why);
   }

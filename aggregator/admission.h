@@ -19,6 +19,7 @@ struct JoinTerms {
   bool mixed_methods = false;  // may another method do?
   std::string codec;
   std::string down_codec = "float32";
+  std::string no_relays = {};  // why relays may not join; empty: they may
 };
 
 /// Why this client may not join; none if it may.

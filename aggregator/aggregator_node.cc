@@ -34,7 +34,8 @@ bool OnlyAnAggregatorSends(const Message& message) {
 }  // namespace
 
 struct AggregatorNode::Impl {
-  Impl(Env env, AggregatorOptions options) : office(env, std::move(options)), course(office) {
+  Impl(Env env, AggregatorOptions options, const MakeCourse& make_course)
+      : office(env, std::move(options)), course(make_course(office)) {
     office.on_give_up = [this](const Status& why) {
       office.env.log.Error("the run is given up", {{"why", why}});
       End(kRunFailed, why);
@@ -60,7 +61,7 @@ struct AggregatorNode::Impl {
   void CutOff(const ClientId& peer, const Status& why);
 
   Office office;
-  RunCourse course;
+  std::unique_ptr<Course> course;
   bool started = false;
   TimerId timer;
   bool leave_now = false;  // stopped while it stayed up for late clients
@@ -70,7 +71,11 @@ struct AggregatorNode::Impl {
 // ---- the node's life ----
 
 AggregatorNode::AggregatorNode(Env env, AggregatorOptions options)
-    : impl_(std::make_unique<Impl>(env, std::move(options))) {}
+    : AggregatorNode(env, std::move(options),
+                     [](Office& office) { return std::make_unique<RunCourse>(office); }) {}
+
+AggregatorNode::AggregatorNode(Env env, AggregatorOptions options, const MakeCourse& make_course)
+    : impl_(std::make_unique<Impl>(env, std::move(options), make_course)) {}
 
 AggregatorNode::~AggregatorNode() { impl_->office.env.clock.Cancel(impl_->timer); }
 
@@ -80,7 +85,7 @@ Status AggregatorNode::Start() {
   impl_->office.env.transport.SetReceiver(this);
   impl_->started = true;
   impl_->SetTick();
-  WEFT_TRY(impl_->course.Start(std::move(position)));
+  WEFT_TRY(impl_->course->Start(std::move(position)));
   return OkStatus();
 }
 
@@ -91,10 +96,10 @@ void AggregatorNode::Stop(const Status& why) {
 
 bool AggregatorNode::Finished() const {
   const Impl& node = *impl_;
-  if (!node.course.ended() || node.office.pending_writes() > 0) return false;
+  if (!node.course->ended() || node.office.pending_writes() > 0) return false;
   if (node.office.options.keep_running && node.outcome.ok() && !node.leave_now) return false;
   return node.office.members.CountPresent() == 0 || node.leave_now ||
-         node.office.env.clock.Now() - node.course.ended_at() >= kFarewell;
+         node.office.env.clock.Now() - node.course->ended_at() >= kFarewell;
 }
 
 Status AggregatorNode::Outcome() const { return impl_->outcome; }
@@ -102,12 +107,12 @@ Status AggregatorNode::Outcome() const { return impl_->outcome; }
 RoundId AggregatorNode::version() const { return impl_->office.version; }
 
 void AggregatorNode::Impl::End(const std::string& state, const Status& why) {
-  if (course.ended()) {
+  if (course->ended()) {
     leave_now = leave_now || state == kRunStopped;
     return;
   }
   outcome = why;
-  course.End(state, why.message());
+  course->End(state, why.message());
 }
 
 void AggregatorNode::Impl::SetTick() {
@@ -116,13 +121,13 @@ void AggregatorNode::Impl::SetTick() {
 
 void AggregatorNode::Impl::Tick() {
   const Nanos now = office.env.clock.Now();
-  if (!course.ended()) CheckStopRequest();
+  if (!course->ended()) CheckStopRequest();
   for (const ClientId& client :
        office.members.Silent(now, Seconds(office.options.settings.server.gone_after_s))) {
     Lose(client, Str("nothing heard for ", office.options.settings.server.gone_after_s, " s"));
   }
-  course.Tick();
-  const bool over = course.ended() && office.members.CountPresent() == 0;
+  course->Tick();
+  const bool over = course->ended() && office.members.CountPresent() == 0;
   if (!over || office.options.keep_running) SetTick();
 }
 
@@ -200,7 +205,8 @@ std::optional<Refusal> AggregatorNode::Impl::MayJoin(const ClientId& from,
                                           : office.options.settings.adapter.rank,
                               .mixed_methods = office.strategy().traits().mixed_methods,
                               .codec = office.options.settings.wire.codec,
-                              .down_codec = office.options.settings.wire.down_codec});
+                              .down_codec = office.options.settings.wire.down_codec,
+                              .no_relays = course->NoRelays()});
 }
 
 void AggregatorNode::Impl::On(const ClientId& from, const Hello& hello) {
@@ -210,14 +216,14 @@ void AggregatorNode::Impl::On(const ClientId& from, const Hello& hello) {
     office.Send(from, *refusal);
     return;
   }
-  if (course.ended()) {
-    office.Send(from, course.Ending());
+  if (course->ended()) {
+    office.Send(from, course->Ending());
     return;
   }
   const bool again = office.members.Present(from);
   if (again) {
-    course.uploads().Pause(from);
-    course.downloads().Gone(from);
+    course->uploads().Pause(from);
+    course->downloads().Gone(from);
   }
   office.members.Join(from, hello.capabilities, office.env.clock.Now());
   const ServerSettings& server = office.options.settings.server;
@@ -232,22 +238,22 @@ void AggregatorNode::Impl::On(const ClientId& from, const Hello& hello) {
                                 office.options.settings.run.num_server_rounds),
                             .heartbeat_ms = static_cast<uint32_t>(server.heartbeat_s * 1000),
                             .gone_after_ms = static_cast<uint32_t>(server.gone_after_s * 1000)});
-  course.OnJoined(from, again);
+  course->OnJoined(from, again);
 }
 
 void AggregatorNode::Impl::On(const ClientId& from, const Heartbeat& heartbeat) {
   Member* member = office.members.Find(from);
   member->phase = heartbeat.phase;
   member->busy_with = heartbeat.round;
-  if (course.ended()) {
-    office.Send(from, course.Ending());  // the first time it was lost
+  if (course->ended()) {
+    office.Send(from, course->Ending());  // the first time it was lost
     return;
   }
   // The echo tells the client that its aggregator is alive.
   office.Send(from, heartbeat);
-  if (heartbeat.phase != "download") course.downloads().OnArrived(from);
-  course.rounds().OnHeartbeat(from, heartbeat);
-  course.evaluations().OnHeartbeat(from, heartbeat);
+  if (heartbeat.phase != "download") course->downloads().OnArrived(from);
+  course->rounds().OnHeartbeat(from, heartbeat);
+  course->evaluations().OnHeartbeat(from, heartbeat);
 }
 
 void AggregatorNode::Impl::On(const ClientId& from, const Goodbye& goodbye) {
@@ -255,21 +261,21 @@ void AggregatorNode::Impl::On(const ClientId& from, const Goodbye& goodbye) {
 }
 
 void AggregatorNode::Impl::On(const ClientId& from, const UpdateOffer& offer) {
-  if (!course.ended()) course.rounds().OnUpdateOffer(from, offer);
+  if (!course->ended()) course->rounds().OnUpdateOffer(from, offer);
 }
 
 void AggregatorNode::Impl::On(const ClientId& from, const RoundFailed& failed) {
-  if (!course.ended()) course.rounds().OnRoundFailed(from, failed);
+  if (!course->ended()) course->rounds().OnRoundFailed(from, failed);
 }
 
 void AggregatorNode::Impl::On(const ClientId& from, const EvalReply& reply) {
-  if (course.ended()) return;
-  const Status status = course.evaluations().OnReport(from, reply.report);
+  if (course->ended()) return;
+  const Status status = course->evaluations().OnReport(from, reply.report);
   if (!status.ok()) office.env.log.Warn("evaluation not used", {{"why", status}});
 }
 
 void AggregatorNode::Impl::On(const ClientId& from, const ChunkRequest& request) {
-  const Status status = course.downloads().OnRequest(from, request);
+  const Status status = course->downloads().OnRequest(from, request);
   if (status.code() == Code::kNotFound) {
     office.env.log.Debug("request ignored", {{"why", status}});
   } else if (!status.ok()) {
@@ -278,14 +284,14 @@ void AggregatorNode::Impl::On(const ClientId& from, const ChunkRequest& request)
 }
 
 void AggregatorNode::Impl::On(const ClientId& from, const Chunk& chunk, const Blob& bytes) {
-  course.uploads().OnChunk(from, chunk, bytes);
+  course->uploads().OnChunk(from, chunk, bytes);
 }
 
 void AggregatorNode::Impl::Lose(const ClientId& client, const std::string& why) {
   if (!office.members.Present(client)) return;
   office.members.Leave(client);
   office.env.log.Info("client gone", {{"client", client}, {"why", why}});
-  course.OnGone(client, why);
+  course->OnGone(client, why);
 }
 
 void AggregatorNode::Impl::CutOff(const ClientId& peer, const Status& why) {

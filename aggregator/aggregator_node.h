@@ -1,7 +1,8 @@
 #pragma once
 // AggregatorNode: one run, from its first member to its last round, as a single-threaded state
-// machine. The ledger and the blobs in the store are its only memory: started on what a killed one
-// left, it goes on with the run and ends with the same adapter.
+// machine: who talks to the members, whichever course (course.h) the run takes. The ledger and the
+// blobs in the store are its only memory: started on what a killed one left, it goes on with the
+// run and ends with the same adapter.
 //
 //   gather members → initial adapter → evaluate version 0 → { open round → merge → publish →
 //   evaluate } … → end
@@ -9,6 +10,7 @@
 // Parts: Members (who is here), RoundRunner (one round), EvaluationRunner (one version), Uploads
 // and Downloads (payloads). Owned by whoever built the Env; all calls come from its loop.
 
+#include <functional>
 #include <memory>
 
 #include "aggregator/options.h"
@@ -17,9 +19,16 @@
 
 namespace weft {
 
+class Course;
+class Office;
+
 class AggregatorNode : public Node {
  public:
+  /// A run of its own.
   AggregatorNode(Env env, AggregatorOptions options);
+  /// Another course of steps, which the node owns.
+  using MakeCourse = std::function<std::unique_ptr<Course>(Office& office)>;
+  AggregatorNode(Env env, AggregatorOptions options, const MakeCourse& make_course);
   ~AggregatorNode() override;
   AggregatorNode(const AggregatorNode&) = delete;
   AggregatorNode& operator=(const AggregatorNode&) = delete;

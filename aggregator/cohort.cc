@@ -71,6 +71,8 @@ std::vector<ClientId> SampleEvaluators(const CohortSettings& cohort, uint64_t se
 }
 
 int64_t RankOfClient(const Capabilities& offer, const AdapterSpec& adapter, int64_t global_rank) {
+  // A relay's change is no choice of the global adapter's slots.
+  if (offer.members > 0) return global_rank > 0 ? offer.rank_max : adapter.rank;
   const int64_t offered = offer.rank_max > 0 ? offer.rank_max : adapter.rank;
   return global_rank > 0 ? std::min(offered, global_rank) : offered;
 }

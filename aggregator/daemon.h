@@ -13,9 +13,6 @@
 
 namespace weft {
 
-/// run.dir, or "runs/<name>".
-[[nodiscard]] std::string RunFolder(const Settings& settings);
-
 /// The description of [model] base, or of the folder [model] path.
 [[nodiscard]] Result<BaseDescription> DescribeBaseOf(const ModelSettings& model);
 

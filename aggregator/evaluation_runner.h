@@ -37,6 +37,9 @@ class EvaluationRunner {
   [[nodiscard]] Status OnReport(const ClientId& from, const EvalReport& report);
   void Tick();
 
+  /// Of the version evaluated last.
+  [[nodiscard]] const std::map<ClientId, EvalReport>& reports() const { return at_.reports; }
+
   /// The best version of all that were evaluated; known to the ledger.
   void SetBest(std::optional<BestRound> best) { best_ = std::move(best); }
   [[nodiscard]] const std::optional<BestRound>& best() const { return best_; }

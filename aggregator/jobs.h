@@ -71,6 +71,30 @@ struct MergeJob {
           .store = &store};
 }
 
+/// A relay's state: the global adapter that the aggregator above sent it.
+struct AdoptJob {
+  struct Output {
+    Blob state;
+    std::string adapter_sha256;
+  };
+  std::string strategy;           // of the run
+  AdapterSpec adapter;            // the global adapter's, as the run began with it
+  std::vector<LinearSite> sites;  // already matched
+  Blob bundle;
+};
+
+/// What a relay's members changed, Σ p_k (ΔW_k − sent_k), as one update of the relay.
+struct ForwardJob {
+  struct Output {
+    UpdateHeader header;  // run, round, client and base are who sends it's
+    Blob payload;
+    double error = 0;  // ‖payload's change − the sum‖_F / ‖the sum‖_F
+    double merge_s = 0;
+  };
+  MergeJob round;    // strategy and state are what the members' cuts were made with
+  AdapterSpec spec;  // of the update
+};
+
 /// Merges the statistics that a round measured and fits a posterior to them.
 struct FitJob {
   struct Output {

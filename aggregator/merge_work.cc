@@ -4,16 +4,14 @@
 #include <chrono>
 #include <cmath>
 #include <filesystem>
-#include <map>
-#include <memory>
 
 #include <ATen/Version.h>
 #include <torch/version.h>
 
-#include "aggregator/office.h"
+#include "aggregator/forward_work.h"
+#include "aggregator/merge_inputs.h"
 #include "aggregator/posterior_work.h"
 #include "aggregator/sent_adapter.h"
-#include "aggregator/spooled_updates.h"
 #include "aggregator/strategies/round_merge.h"
 #include "aggregator/strategies/state_block.h"
 #include "aggregator/update_admission.h"
@@ -31,87 +29,6 @@ namespace weft {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::vector<LinearSite> SitesOf(const AdapterState& state) {
-  std::vector<LinearSite> sites;
-  sites.reserve(state.sites.size());
-  for (const SiteState& site : state.sites) sites.push_back(site.site);
-  return sites;
-}
-
-Result<GlobalState> ReadState(const BlobSource* store, const std::string& blob,
-                              const std::string& strategy) {
-  WEFT_TRY_ASSIGN(const Blob bytes, store->ReadBlob(blob));
-  return DecodeState(bytes, strategy);
-}
-
-// What was published when clients were asked, each version read once.
-class Versions {
- public:
-  Versions(const MergeJob& job, const GlobalState& newest) : job_(job), newest_(newest) {}
-
-  /// Null for the newest one.
-  Result<std::shared_ptr<const GlobalState>> Older(const ClientPlan& client) {
-    if (client.asked.number == 0) return std::shared_ptr<const GlobalState>();
-    const RoundId version = StartOf(client.asked);
-    const auto [entry, is_new] = older_.try_emplace(version);
-    if (is_new) {
-      WEFT_TRY_ASSIGN(GlobalState state,
-                      ReadState(job_.store, StateBlobName(version), job_.strategy.name));
-      entry->second = std::make_shared<const GlobalState>(std::move(state));
-    }
-    return entry->second;
-  }
-  [[nodiscard]] const GlobalState& newest() const { return newest_; }
-
- private:
-  const MergeJob& job_;
-  const GlobalState& newest_;
-  std::map<RoundId, std::shared_ptr<const GlobalState>> older_;
-};
-
-// (1 + τ)^−a of an update that is τ rounds late.
-double Discount(const RoundPlan& plan, const ClientPlan& client) {
-  if (client.asked.number == 0) return 1;
-  const uint32_t late = plan.round.number - AskedIn(plan, client).number;
-  return std::pow(1.0 + late, -plan.staleness_exponent);
-}
-
-Result<std::vector<ReceivedUpdate>> ReadSpool(const MergeJob& job, SentAdapters& sent,
-                                              Versions& versions) {
-  std::vector<ReceivedUpdate> updates;
-  updates.reserve(job.updates.size());
-  for (const SpooledUpdate& spooled : job.updates) {
-    const auto plan = std::find_if(
-        job.plan.cohort.begin(), job.plan.cohort.end(),
-        [&](const ClientPlan& entry) { return entry.client == spooled.header.client; });
-    if (plan == job.plan.cohort.end()) {
-      return FailedPrecondition(Str("[merge] client ", spooled.header.client,
-                                    " is not of the cohort of round ", job.plan.round));
-    }
-    WEFT_TRY_ASSIGN(Blob payload, job.store->ReadBlob(spooled.blob));
-    updates.push_back({spooled.header, *plan, std::move(payload), spooled.update_norm,
-                       [store = job.store, blob = spooled.blob](uint64_t offset, uint64_t length) {
-                         return store->ReadPart(blob, offset, length);
-                       }});
-    ReceivedUpdate& update = updates.back();
-    update.discount = Discount(job.plan, *plan);
-    WEFT_TRY_ASSIGN(update.older_global, versions.Older(*plan));
-    if (!job.plan.delta) continue;
-    WEFT_TRY_ASSIGN(
-        update.sent,
-        sent.For(update.older_global ? *update.older_global : versions.newest(), *plan));
-  }
-  return updates;
-}
-
-std::vector<TensorLayout> DenseLayoutOf(const AdapterState& state) {
-  std::vector<TensorLayout> layout;
-  for (const NamedTensor& tensor : state.dense) {
-    layout.push_back({tensor.name, tensor.value.sizes().vec()});
-  }
-  return layout;
-}
 
 // Names and shapes of the whole modules in a bundle that was cut here.
 Result<std::vector<TensorLayout>> DenseSent(const Blob& bundle) {
@@ -221,20 +138,12 @@ Result<InitJob::Output> RunInit(const InitJob& job, JobControl&, const WeightOf&
 Result<MergeJob::Output> RunMerge(const MergeJob& job, JobControl& control) {
   const auto began = std::chrono::steady_clock::now();
   return Guarded("[merge]", [&]() -> Result<MergeJob::Output> {
-    WEFT_TRY_ASSIGN(const Strategy* strategy, FindStrategy(job.strategy.name));
-    WEFT_TRY_ASSIGN(const GlobalState global,
-                    ReadState(job.store, job.state_blob, job.strategy.name));
+    WEFT_TRY_ASSIGN(const MergeInputs inputs, OpenMerge(job));
     WEFT_TRY_ASSIGN(const Codec* down, FindCodec(job.plan.down_codec));
-    SentAdapters sent(*strategy);
-    Versions versions(job, global);
-    WEFT_TRY_ASSIGN(std::vector<ReceivedUpdate> received, ReadSpool(job, sent, versions));
-    WEFT_TRY_ASSIGN(
-        const std::unique_ptr<SpooledUpdates> updates,
-        SpooledUpdates::Open(std::move(received), SitesOf(global.adapter), job.weighting,
-                             job.max_examples, DenseLayoutOf(global.adapter)));
     WEFT_TRY_ASSIGN(
         MergedRound merged,
-        MergeRound(*strategy, {job.strategy, global, *updates, job.plan.round.number}, control));
+        MergeRound(*inputs.strategy,
+                   {job.strategy, inputs.global, *inputs.updates, job.plan.round.number}, control));
     MergeJob::Output output;
     WEFT_TRY_ASSIGN(EncodedState state, EncodeState(merged.global));
     output.state = std::move(state.bytes);
@@ -341,6 +250,8 @@ void RegisterMergeWork(WorkTable& table, WeightOf weight) {
   table.On<FitJob>(RunFit);
   table.On<CutJob>(RunCut);
   table.On<AdmitJob>(RunAdmit);
+  table.On<AdoptJob>(RunAdopt);
+  table.On<ForwardJob>(RunForward);
   table.On<ExportJob>(RunExport);
 }
 

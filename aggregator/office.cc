@@ -60,6 +60,8 @@ std::string PosteriorBlobName(RoundId version) {
   return "posterior/" + RoundName(version) + ".safetensors";
 }
 
+std::string ForwardedBlobName(RoundId round) { return "forwarded/" + RoundName(round); }
+
 std::string SpoolName(RoundId round, const ClientId& client) {
   return "spool/" + RoundName(round) + "/" + client.name;
 }

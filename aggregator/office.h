@@ -63,6 +63,8 @@ class Office {
 [[nodiscard]] std::string StateBlobName(RoundId version);
 /// The posterior of a version's adapter.
 [[nodiscard]] std::string PosteriorBlobName(RoundId version);
+/// What a relay's members changed in that round, as its own update.
+[[nodiscard]] std::string ForwardedBlobName(RoundId round);
 /// Where a client's update waits for its round's merge.
 [[nodiscard]] std::string SpoolName(RoundId round, const ClientId& client);
 

@@ -50,6 +50,7 @@ void Publisher::Publish(NewVersion version, std::vector<RunEvent> before,
   work->event.kernels = version.kernels;
   work->event.merge_s = version.merge_s;
   work->event.updates_kept = version.updates_kept;
+  work->event.adopted = version.adopted;
   work->event.state = {
       .name = StateBlobName(version.version), .bytes = version.state.size(), .sha256 = {}};
   work->next = std::move(version);

@@ -19,6 +19,7 @@ struct NewVersion {
   MergeKernels kernels = {};
   double merge_s = 0;
   bool updates_kept = false;  // what it was merged from stays
+  bool adopted = false;       // from the aggregator above
 };
 
 class Publisher {

@@ -85,6 +85,7 @@ class Fold {
     return OkStatus();
   }
   Status operator()(const RoundPublished& event) {
+    if (event.adopted) return Adopt(event);
     if (at_.published && event.version.number != at_.published->version.number + 1) {
       return DataLoss(Str("version ", event.version, " follows version ", at_.published->version));
     }
@@ -92,21 +93,22 @@ class Fold {
     if (event.updates_kept && at_.published) at_.states.erase(at_.published->version);
     at_.merged_from.reset();
     if (at_.published && at_.open) {
-      at_.merged_from = {.plan = at_.open->plan, .state_blob = at_.published->state.name};
+      at_.merged_from = {
+          .plan = at_.open->plan, .state_blob = at_.published->state.name, .updates = {}};
     }
-    at_.published = event;
     at_.norms.clear();
     for (const auto& [client, update] : at_.accepted) {
       at_.merged[client] = update.header.round;
       if (at_.merged_from) at_.merged_from->updates.push_back(update);
       at_.norms.push_back(update.update_norm);
     }
-    at_.states[event.version] = event.state.name;
+    BeginAfter(event);
+    return OkStatus();
+  }
+  Status operator()(const UpdateForwarded& event) {
+    WEFT_TRY(CheckRound(event.round, "is forwarded"));
+    at_.forwarded = event;
     at_.open.reset();
-    at_.attempts = at_.misses = 0;
-    at_.accepted.clear();
-    at_.reports.clear();
-    at_.server_evaluated.reset();
     return OkStatus();
   }
   Status operator()(const PosteriorFitted& event) {
@@ -137,6 +139,30 @@ class Fold {
   }
 
  private:
+  // Whichever version the aggregator above has come to.
+  Status Adopt(const RoundPublished& event) {
+    if (at_.published && event.version < at_.published->version) {
+      return DataLoss(
+          Str("version ", event.version, " is adopted after version ", at_.published->version));
+    }
+    if (at_.forwarded) {
+      at_.norms.clear();
+      for (const auto& [client, update] : at_.accepted) at_.norms.push_back(update.update_norm);
+    }
+    at_.forwarded.reset();
+    at_.working.clear();
+    BeginAfter(event);
+    return OkStatus();
+  }
+  void BeginAfter(const RoundPublished& event) {
+    at_.published = event;
+    at_.states[event.version] = event.state.name;
+    at_.open.reset();
+    at_.attempts = at_.misses = 0;
+    at_.accepted.clear();
+    at_.reports.clear();
+    at_.server_evaluated.reset();
+  }
   void Work(const RoundPlan& plan, const ClientPlan& client) {
     ClientPlan& working = at_.working[client.client] = client;
     working.asked = AskedIn(plan, client);

@@ -29,6 +29,7 @@ struct RunPosition {
   std::vector<double> norms;                        // of the updates in `published`
   std::map<ClientId, RoundId> merged;               // the round of the client's last merged update
   std::map<ClientId, ClientPlan> working;           // asked, and nothing came of it yet
+  std::optional<UpdateForwarded> forwarded;         // a relay's, of the round after `published`
   std::optional<PosteriorFitted> posterior;         // of `published`
   std::map<ClientId, EvalReport> reports;           // of `published`
   std::optional<ServerEvaluated> server_evaluated;  // of `published`

@@ -298,8 +298,8 @@ void RoundRunner::AnswerStray(const ClientId& from, const UpdateOffer& offer) {
                                                  taken->second.sha256 == offer.payload.sha256) {
     return Verdict(from, round, OkStatus());  // the verdict was lost on the way
   }
-  const bool past =
-      round <= office_.version || (stage_ == Stage::kMerging && round == round_->plan().round);
+  const bool past = round <= std::max(office_.version, merged_last_) ||
+                    (stage_ == Stage::kMerging && round == round_->plan().round);
   if (offer.header.run != office_.run || !past || round.number == 0) {
     return Verdict(from, round,
                    FailedPrecondition(Str("[admission] client ", from, ": got an update for run ",
@@ -477,18 +477,28 @@ void RoundRunner::Miss() {
   const std::string reason =
       Str("round ", round_->plan().round, " missed its quorum of ",
           round_->QuorumSize(office_.options.settings.cohort), ": ", round_->Describe());
-  SendHome("the round closed without its quorum");
+  EndMissed("the round closed without its quorum", reason, [this, reason] {
+    if (!office_.over()) outcomes_.missed(reason);
+  });
+}
+
+void RoundRunner::CallOff(const std::string& reason) {
+  if (stage_ == Stage::kCutting) return Abandon();
+  if (stage_ == Stage::kCollecting) EndMissed(reason, reason, [] {});
+}
+
+void RoundRunner::EndMissed(const std::string& told, const std::string& reason,
+                            std::function<void()> then) {
+  SendHome(told);
   office_.env.log.Warn(
-      "round missed its quorum",
+      "round missed",
       {{"round", round_->plan().round}, {"attempt", round_->attempt()}, {"why", reason}});
   stage_ = Stage::kIdle;
   const RoundMissed event{
       .round = round_->plan().round, .attempt = round_->attempt(), .reason = reason};
   round_.reset();
   bundles_.reset();
-  office_.Record({event}, [this, reason] {
-    if (!office_.over()) outcomes_.missed(reason);
-  });
+  office_.Record({event}, std::move(then));
 }
 
 void RoundRunner::Close() {
@@ -501,6 +511,7 @@ void RoundRunner::Close() {
                                         {"go_on", carried_.size()},
                                         {"of", round_->seats().size()}});
   if (Measures(round_->plan().training)) return Fit();
+  if (start_.forward) return Forward();
   Merge();
 }
 
@@ -509,44 +520,65 @@ void RoundRunner::Merge() {
   MergeJob job = MakeMergeJob(settings, round_->plan(), office_.state_blob, round_->Updates(),
                               office_.env.store);
   start_.state = Blob();  // the merge maps it from the store
-  Submit<MergeJob>(
-      office_.env.executor, std::move(job), Nanos{0}, std::make_shared<JobControl>(),
-      [this](Result<MergeJob::Output> merged) {
-        if (office_.over() || stage_ != Stage::kMerging) return;
-        Pass(Failpoint::kRoundMerged);
-        const RoundId round = round_->plan().round;
-        if (!merged.ok()) {
-          return office_.GiveUp(merged.status().Within(Str("[merge] round ", round)));
-        }
-        NewVersion version{.version = round,
-                           .state = std::move(merged->state),
-                           .adapter_sha256 = std::move(merged->adapter_sha256),
-                           .certificate = std::move(merged->certificate),
-                           .kernels = std::move(merged->kernels),
-                           .merge_s = merged->merge_s,
-                           .updates_kept = office_.options.settings.run.keep_updates};
-        publisher_.Publish(std::move(version), {}, [this] {
-          taken_last_.clear();
-          std::vector<double> norms;
-          for (const SpooledUpdate& update : round_->Updates()) {
-            taken_last_[update.header.client] = {update.header.round, update.header.payload_sha256};
-            norms.push_back(update.update_norm);
-          }
-          SetNorms(std::move(norms));
-          ForgetMerged();
-          RemoveSpool(/*keep_merged=*/true);
-          if (!office_.options.settings.run.keep_updates) {
-            for (const SpooledUpdate& update : round_->Updates()) {
-              merged_blobs_.push_back(update.blob);
-            }
-          }
-          Pass(Failpoint::kSpoolRemoved);
-          start_.accepted.clear();  // they are in this version, never in the next
-          stage_ = Stage::kIdle;
-          round_.reset();
-          outcomes_.published();
-        });
-      });
+  Submit<MergeJob>(office_.env.executor, std::move(job), Nanos{0}, std::make_shared<JobControl>(),
+                   [this](Result<MergeJob::Output> merged) {
+                     if (office_.over() || stage_ != Stage::kMerging) return;
+                     Pass(Failpoint::kRoundMerged);
+                     const RoundId round = round_->plan().round;
+                     if (!merged.ok()) {
+                       return office_.GiveUp(merged.status().Within(Str("[merge] round ", round)));
+                     }
+                     NewVersion version{.version = round,
+                                        .state = std::move(merged->state),
+                                        .adapter_sha256 = std::move(merged->adapter_sha256),
+                                        .certificate = std::move(merged->certificate),
+                                        .kernels = std::move(merged->kernels),
+                                        .merge_s = merged->merge_s,
+                                        .updates_kept = office_.options.settings.run.keep_updates};
+                     publisher_.Publish(std::move(version), {}, [this] {
+                       NoteTaken();
+                       ForgetMerged();
+                       RemoveSpool(/*keep_merged=*/true);
+                       if (!office_.options.settings.run.keep_updates) {
+                         for (const SpooledUpdate& update : round_->Updates()) {
+                           merged_blobs_.push_back(update.blob);
+                         }
+                       }
+                       Pass(Failpoint::kSpoolRemoved);
+                       start_.accepted.clear();  // they are in this version, never in the next
+                       stage_ = Stage::kIdle;
+                       round_.reset();
+                       outcomes_.published();
+                     });
+                   });
+}
+
+// Whose updates the merge took.
+void RoundRunner::NoteTaken() {
+  merged_last_ = round_->plan().round;
+  taken_last_.clear();
+  std::vector<double> norms;
+  for (const SpooledUpdate& update : round_->Updates()) {
+    taken_last_[update.header.client] = {update.header.round, update.header.payload_sha256};
+    norms.push_back(update.update_norm);
+  }
+  SetNorms(std::move(norms));
+}
+
+void RoundRunner::Forward() {
+  ForwardJob job{.round = MakeMergeJob(office_.options.settings, round_->plan(), office_.state_blob,
+                                       round_->Updates(), office_.env.store),
+                 .spec = *start_.forward};
+  start_.state = Blob();
+  Submit<ForwardJob>(office_.env.executor, std::move(job), Nanos{0}, std::make_shared<JobControl>(),
+                     [this](const Result<ForwardJob::Output>& update) {
+                       if (office_.over() || stage_ != Stage::kMerging) return;
+                       Pass(Failpoint::kRoundMerged);
+                       NoteTaken();
+                       stage_ = Stage::kIdle;
+                       round_.reset();
+                       outcomes_.forwarded(update);
+                     });
 }
 
 void RoundRunner::Fit() {

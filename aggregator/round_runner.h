@@ -10,6 +10,7 @@
 
 #include "aggregator/bundles.h"
 #include "aggregator/downloads.h"
+#include "aggregator/jobs.h"
 #include "aggregator/office.h"
 #include "aggregator/open_round.h"
 #include "aggregator/publisher.h"
@@ -25,6 +26,8 @@ struct RoundStart {
   std::map<RoundId, Blob> older = {};                // what those of earlier rounds started from
   std::map<ClientId, UpdateAccepted> accepted = {};  // updates of this round already in the spool
   bool recorded = false;  // its round-opened event is in the ledger (a restart)
+  /// A relay's: what it ends in is one update of this spec, and no version.
+  std::optional<AdapterSpec> forward = std::nullopt;
 };
 
 class RoundRunner {
@@ -33,6 +36,8 @@ class RoundRunner {
     std::function<void()> published;
     std::function<void()> measured;                         // the posterior is recorded
     std::function<void(const std::string& reason)> missed;  // the event is recorded
+    /// A relay's round is merged; nothing is recorded yet.
+    std::function<void(const Result<ForwardJob::Output>& update)> forwarded = {};
   };
   RoundRunner(Office& office, Uploads& uploads, Downloads& downloads, Publisher& publisher,
               Outcomes outcomes);
@@ -61,6 +66,13 @@ class RoundRunner {
   void SetCarried(std::map<ClientId, ClientPlan> carried) { carried_ = std::move(carried); }
   /// The round is forgotten as it stands (the run ends).
   void Abandon();
+  /// The round is called off, as one that misses its quorum is; one that is merged already goes to
+  /// its end.
+  void CallOff(const std::string& reason);
+  [[nodiscard]] RoundId merged_last() const { return merged_last_; }
+  [[nodiscard]] bool idle() const { return stage_ == Stage::kIdle; }
+  /// A relay's, whose updates are of no more use: none is accepted for the next round.
+  void ForgetAccepted() { start_.accepted.clear(); }
 
   void OnJoined(const ClientId& client);
   void OnGone(const ClientId& client, const std::string& why);
@@ -97,7 +109,11 @@ class RoundRunner {
   void Judge();
   void Close();
   void Miss();
+  /// `told` is what those hear who are at work; `then` runs once the miss is recorded.
+  void EndMissed(const std::string& told, const std::string& reason, std::function<void()> then);
   void Merge();
+  void Forward();
+  void NoteTaken();
   void Fit();
   void RecordPosterior(FitJob::Output fitted);
   void SendHome(const std::string& reason);
@@ -120,6 +136,7 @@ class RoundRunner {
   std::map<ClientId, Desk> desks_;
   std::set<ClientId> damaged_;  // accepted before a restart, and no longer what was accepted
   std::map<ClientId, Taken> taken_last_;
+  RoundId merged_last_;  // the last round that was merged
   std::vector<std::string> merged_blobs_;
   double median_norm_ = 0;  // of those updates; 0: of none
   std::map<ClientId, ClientPlan> carried_;

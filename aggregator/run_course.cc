@@ -13,95 +13,34 @@
 #include "common/crypto/digest.h"
 
 namespace weft {
-namespace {
-
-constexpr Nanos kReportEvery = std::chrono::seconds(30);
-// How long members of before a restart, or named clients where there is no join deadline, are
-// waited for although enough others are here.
-constexpr double kRejoinInGoneAfters = 3;
-constexpr double kNamedClientsPatience_s = 600;
-
-constexpr const char* kSoftware = "weft 0.1.0";
-
-// What was taken out of the base model is known once it is computed, not from the settings.
-void CopyBaseChange(const AdapterSpec& from, AdapterSpec& to) {
-  const std::string* const hash = FindOption(from, kBaseChangeOption);
-  if (hash != nullptr) to.options.emplace_back(kBaseChangeOption, *hash);
-}
-
-}  // namespace
 
 RunCourse::RunCourse(Office& office)
-    : office_(office),
-      uploads_(office),
-      downloads_(office),
-      publisher_(office),
-      repair_(office),
-      rounds_(office, uploads_, downloads_, publisher_,
-              {.published =
-                   [this] {
-                     if (office_.options.settings.run.keep_updates) KeepLastState();
-                     states_[office_.version] = office_.state_blob;
-                     for (const auto& [client, taken] : rounds_.taken_last()) {
-                       merged_[client] = taken.asked;
-                     }
-                     attempts_ = misses_ = 0;
-                     evaluated_ = false;
-                     Next();
-                   },
-               .measured =
-                   [this] {
-                     measured_ = true;
-                     attempts_ = misses_ = 0;
-                     Next();
-                   },
-               .missed = [this](const std::string& reason) { OnMissed(reason); }}),
-      evaluations_(office, downloads_, [this] {
-        evaluated_ = true;
-        RemoveOldStates();
-        Next();
-      }) {
-  uploads_.SetDone([this](const ClientId& client, Result<Upload> upload) {
-    rounds_.OnUploaded(client, std::move(upload));
-  });
+    : Course(office,
+             {.published = [this] { OnPublished(); },
+              .measured =
+                  [this] {
+                    measured_ = true;
+                    attempts_ = misses_ = 0;
+                    Next();
+                  },
+              .missed = [this](const std::string& reason) { OnMissed(reason); }},
+             [this] {
+               evaluated_ = true;
+               RemoveOldStates();
+               Next();
+             }),
+      repair_(office) {}
+
+void RunCourse::OnPublished() {
+  if (office_.options.settings.run.keep_updates) KeepLastState();
+  states_[office_.version] = office_.state_blob;
+  for (const auto& [client, taken] : rounds_.taken_last()) merged_[client] = taken.asked;
+  attempts_ = misses_ = 0;
+  evaluated_ = false;
+  Next();
 }
 
 // ---- start ----
-
-Status RunCourse::CheckSameRun(const RunStarted& started) const {
-  const Settings& settings = office_.options.settings;
-  const auto differs = [&](std::string_view what, const auto& got, const auto& wanted) {
-    return FailedPrecondition(Str("[run] the folder holds run ", started.run, " with ", what, " ",
-                                  wanted, ", the settings say ", got,
-                                  "; use another run.dir, or the settings it was started with"));
-  };
-  if (started.run != office_.run) return differs("name", office_.run, started.run);
-  if (started.seed != settings.run.seed) return differs("seed", settings.run.seed, started.seed);
-  if (started.base_hash != office_.options.base.hash) {
-    return differs("base model", office_.options.base.hash, started.base_hash);
-  }
-  if (started.strategy != settings.strategy.name) {
-    return differs("strategy", settings.strategy.name, started.strategy);
-  }
-  std::vector<std::string> capped;
-  AdapterSpec wanted = SpecAtRank(settings.adapter, started.adapter.rank, office_.sites, &capped);
-  CopyBaseChange(started.adapter, wanted);
-  if (wanted != started.adapter) {
-    return differs("adapter", "another one", started.adapter.method);
-  }
-  return OkStatus();
-}
-
-// A ledger that was emptied among the files of a run: going on would start anew over them. The
-// initial adapter may lie there before the first event does.
-Status RunCourse::CheckNothingWasLost() const {
-  for (const std::string& blob : office_.env.store.ListBlobs("state/")) {
-    if (blob == StateBlobName(RoundId{})) continue;
-    return DataLoss(Str("[run] the ledger has no events, but the folder holds ", blob,
-                        "; put the run's ledger back, or use another run.dir"));
-  }
-  return OkStatus();
-}
 
 bool RunCourse::Trained() const {
   return published_ && office_.version.number >= office_.options.settings.run.num_server_rounds;
@@ -131,17 +70,7 @@ Status RunCourse::CheckLaplace() const {
 
 Status RunCourse::Start(RunPosition position) {
   const Settings& settings = office_.options.settings;
-  if (settings.adapter.rank < 1) {
-    return InvalidArgument(
-        Str("[adapter] rank: got ", settings.adapter.rank, ", wanted 1 or more"));
-  }
-  WEFT_TRY_ASSIGN(office_.sites, MatchSites(settings.adapter, office_.options.base.sites));
-  for (const LinearSite& site : office_.sites) {
-    if (site.path != "lm_head") continue;
-    return InvalidArgument(
-        "[adapter] target lm_head: an adapter on the output head is not trained; name other "
-        "layers");
-  }
+  WEFT_TRY(MatchLayers());
   at_ = std::move(position);
   office_.global = settings.adapter;
   office_.global.rank = 0;
@@ -163,22 +92,12 @@ Status RunCourse::Start(RunPosition position) {
   if (at_.finished && at_.finished->state == kRunCompleted && Trained() && !Unmeasured()) {
     office_.env.log.Info("the run has already been completed", {{"rounds", office_.version}});
     ending_ = RunEnded{.state = kRunCompleted, .reason = at_.finished->reason};
-    stage_ = Stage::kEnded;
+    ended_ = true;
     office_.SetOver();
     return OkStatus();
   }
-  if (at_.started) {
-    resumed_ = true;
-    const bool changed = office_.options.settings_toml != at_.settings_toml;
-    office_.Record({RunResumed{.round = RoundId{office_.version.number + (published_ ? 1U : 0U)},
-                               .software = kSoftware,
-                               .settings_toml = changed ? office_.options.settings_toml : ""}});
-    office_.env.log.Info("the run goes on", {{"version", office_.version},
-                                             {"open_round", at_.open.has_value()},
-                                             {"accepted", at_.accepted.size()}});
-  }
+  if (at_.started) RecordResumed();
   if (at_.published && !repair_.Whole(at_)) {
-    stage_ = Stage::kRepairing;
     repair_.Run(at_, [this] { Next(); });
     return OkStatus();
   }
@@ -209,22 +128,10 @@ void RunCourse::Recover() {
   }
 }
 
-void RunCourse::SetGlobalRank(int64_t rank) {
-  std::vector<std::string> capped;
-  office_.global = SpecAtRank(office_.options.settings.adapter, rank, office_.sites, &capped);
-  Notice(rank, capped);
-}
-
-void RunCourse::Notice(int64_t rank, const std::vector<std::string>& capped) {
-  if (capped.empty() || !noticed_ranks_.insert(rank).second) return;
-  office_.env.log.Info("layers smaller than the rank get what fits",
-                       {{"rank", rank}, {"layers", capped.size()}, {"first", capped.front()}});
-}
-
 // ---- the order of steps ----
 
 void RunCourse::Next() {
-  if (stage_ == Stage::kEnded) return;
+  if (ended_) return;
   const auto rounds = static_cast<uint32_t>(office_.options.settings.run.num_server_rounds);
   if (!published_) {
     if (office_.global.rank > 0 || gathered_) return Initialise();
@@ -247,69 +154,7 @@ void RunCourse::Next() {
   OpenRound();
 }
 
-size_t RunCourse::MembersNeeded() const {
-  const CohortSettings& cohort = office_.options.settings.cohort;
-  return static_cast<size_t>(
-      std::max<int64_t>({cohort.min_available_nodes, cohort.min_train_nodes, 1}));
-}
-
-void RunCourse::Gather(std::string purpose, size_t needed) {
-  stage_ = Stage::kGathering;
-  purpose_ = std::move(purpose);
-  needed_ = needed;
-  gathering_since_ = reported_ = office_.env.clock.Now();
-  TryGathered();
-}
-
-void RunCourse::TryGathered() {
-  if (stage_ != Stage::kGathering) return;
-  const Settings& settings = office_.options.settings;
-  const CohortSettings& cohort = settings.cohort;
-  const double waited = ToSeconds(office_.env.clock.Now() - gathering_since_);
-  const size_t present = office_.members.CountPresent();
-  double patience = cohort.join_deadline_s > 0 ? cohort.join_deadline_s : kNamedClientsPatience_s;
-  if (resumed_) patience = std::min(patience, kRejoinInGoneAfters * settings.server.gone_after_s);
-  if (present >= needed_ && (office_.members.Missing().empty() || waited >= patience)) {
-    if (!office_.members.Missing().empty()) {
-      office_.env.log.Warn("the run goes on without clients that did not join",
-                           {{"missing", Names(office_.members.Missing())}, {"for", purpose_}});
-      office_.members.ExpectNobody();
-    }
-    gathered_ = true;
-    return Next();
-  }
-  if (present < needed_ && cohort.join_deadline_s > 0 && waited >= cohort.join_deadline_s) {
-    return office_.GiveUp(DeadlineExceeded(
-        Str("[join] after ", waited, " s ", present, " of the ", needed_, " members needed for ",
-            purpose_, " are here; missing: ", Names(office_.members.Away()),
-            ". Start more clients, or lower "
-            "cohort.min-available-nodes")));
-  }
-  if (office_.env.clock.Now() - reported_ >= kReportEvery) {
-    reported_ = office_.env.clock.Now();
-    office_.env.log.Info("waiting for members", {{"for", purpose_},
-                                                 {"here", present},
-                                                 {"needed", needed_},
-                                                 {"missing", Names(office_.members.Away())}});
-  }
-}
-
 // ---- version 0 ----
-
-RunStarted RunCourse::MakeRunStarted() const {
-  const Settings& settings = office_.options.settings;
-  return RunStarted{.run = office_.run,
-                    .settings_sha256 = Sha256Hex(AsBytes(office_.options.settings_toml)),
-                    .base_hash = office_.options.base.hash,
-                    .seed = settings.run.seed,
-                    .num_server_rounds = static_cast<uint32_t>(settings.run.num_server_rounds),
-                    .strategy = settings.strategy.name,
-                    .adapter = office_.global,
-                    .sites = office_.sites.size(),
-                    .software = kSoftware,
-                    .protocol = kProtocolVersion,
-                    .settings_toml = office_.options.settings_toml};
-}
 
 void RunCourse::Initialise() {
   if (office_.global.rank == 0) {
@@ -320,7 +165,6 @@ void RunCourse::Initialise() {
     }
     SetGlobalRank(largest);
   }
-  stage_ = Stage::kInitialising;
   office_.env.log.Info(
       "run starts",
       {{"run", office_.run}, {"rank", office_.global.rank}, {"layers", office_.sites.size()}});
@@ -363,27 +207,7 @@ void RunCourse::OnInitialised(Blob state, std::string adapter_sha256) {
 
 // ---- evaluation ----
 
-std::vector<ClientId> RunCourse::AbleToEvaluate() const {
-  std::vector<ClientId> able;
-  for (const ClientId& client : office_.members.PresentNames()) {
-    if (rounds_.carried().contains(client)) continue;  // busy, and nobody is to wait for it
-    if (office_.members.Find(client)->offer.eval_examples > 0) able.push_back(client);
-  }
-  return able;
-}
-
-bool RunCourse::ReadState(RoundId version, Blob* state) {
-  Result<Blob> read = office_.env.store.ReadBlob(StateBlobName(version));
-  if (!read.ok()) {
-    office_.GiveUp(read.status().Within(Str("[run] state of version ", version)));
-    return false;
-  }
-  *state = std::move(*read);
-  return true;
-}
-
 void RunCourse::Evaluate() {
-  stage_ = Stage::kEvaluating;
   gathered_ = false;
   EvaluationStart start{.version = office_.version};
   if (!ReadState(office_.version, &start.state)) return;
@@ -422,29 +246,6 @@ void RunCourse::RemoveOldStates() {
 
 // ---- rounds ----
 
-std::vector<ClientId> RunCourse::AbleToTrain() const {
-  std::vector<ClientId> able;
-  for (const ClientId& client : office_.members.PresentNames()) {
-    if (office_.members.Find(client)->offer.num_examples > 0) able.push_back(client);
-  }
-  return able;
-}
-
-AdapterSpec RunCourse::PlanAdapter(const Capabilities& offer, RoundId round) {
-  const Settings& settings = office_.options.settings;
-  const int64_t rank = RankOfClient(offer, settings.adapter, office_.global.rank);
-  const std::string name = MethodOfClient(offer, settings.adapter.method);
-  std::vector<std::string> capped;
-  AdapterSpec spec = SpecAtRank(ForMethod(settings.adapter, name), rank, office_.sites, &capped);
-  Notice(rank, capped);
-  CopyBaseChange(office_.global, spec);
-  const Result<const Adapter*> method = FindAdapter(name);
-  WEFT_CHECK(method.ok(), "a member of method ", name);  // joining checked it
-  spec = (*method)->ForRound(spec, settings.run.seed, round.number);
-  return office_.strategy().ForRound(settings.strategy, office_.global.rank, spec,
-                                     settings.run.seed, round.number);
-}
-
 RoundPlan RunCourse::PlanNextRound(uint32_t attempt,
                                    const std::map<ClientId, UpdateAccepted>& accepted) {
   const Settings& settings = office_.options.settings;
@@ -457,37 +258,7 @@ RoundPlan RunCourse::PlanNextRound(uint32_t attempt,
     plan.training.local_epochs = 1;
     cohort.fraction_train = 1;
   }
-  std::vector<ClientId> available = AbleToTrain();
-  std::set<ClientId> already;
-  for (const auto& [client, event] : accepted) already.insert(client);
-  for (const auto& [client, own] : rounds_.carried()) already.insert(client);
-  for (const ClientId& client : already) {
-    if (!std::binary_search(available.begin(), available.end(), client)) {
-      available.insert(std::lower_bound(available.begin(), available.end(), client), client);
-    }
-  }
-  for (const ClientId& client :
-       SampleCohort(cohort, settings.run.seed, plan.round, attempt, available,
-                    std::vector<ClientId>(already.begin(), already.end()))) {
-    ClientPlan own;
-    own.client = client;
-    if (const auto taken = accepted.find(client); taken != accepted.end()) {
-      own.adapter = taken->second.header.spec;
-      const RoundId asked = taken->second.header.round;
-      if (asked != plan.round) own.asked = asked;
-    } else if (const auto carried = rounds_.carried().find(client);
-               carried != rounds_.carried().end()) {
-      own = carried->second;
-      if (own.asked == plan.round) own.asked = {};  // of an earlier try at this round
-    } else {
-      own.adapter = PlanAdapter(office_.members.Find(client)->offer, plan.round);
-    }
-    if (const auto merged = merged_.find(client);
-        plan.error_feedback && merged != merged_.end() && own.asked.number == 0) {
-      own.merged = merged->second;
-    }
-    plan.cohort.push_back(std::move(own));
-  }
+  FillCohort(cohort, attempt, accepted, plan);
   if (!Trained()) {
     plan.evaluators = SampleEvaluators(cohort, settings.run.seed, plan.round, AbleToEvaluate());
   }
@@ -517,7 +288,6 @@ void RunCourse::RunTraining(RoundStart start) {
     const RoundId version = StartOf(client.asked);
     if (!start.older.contains(version) && !ReadState(version, &start.older[version])) return;
   }
-  stage_ = Stage::kTraining;
   rounds_.Run(std::move(start));
 }
 
@@ -544,65 +314,5 @@ void RunCourse::OnMissed(const std::string& reason) {
   }
   Next();
 }
-
-// ---- members ----
-
-void RunCourse::OnJoined(const ClientId& client, bool again) {
-  const Member& member = *office_.members.Find(client);
-  const int64_t rank =
-      RankOfClient(member.offer, office_.options.settings.adapter, office_.global.rank);
-  if (!again) {
-    MemberJoined event{.client = client, .capabilities = member.offer, .rank = rank};
-    if (published_) {
-      office_.Record({std::move(event)});
-    } else {
-      unrecorded_.emplace_back(std::move(event));
-    }
-  }
-  rounds_.OnJoined(client);
-  evaluations_.OnJoined(client);
-  TryGathered();
-}
-
-void RunCourse::OnGone(const ClientId& client, const std::string& why) {
-  if (stage_ == Stage::kEnded) return;
-  MemberGone event{.client = client, .reason = why};
-  if (published_) {
-    office_.Record({std::move(event)});
-  } else {
-    unrecorded_.emplace_back(std::move(event));
-  }
-  rounds_.OnGone(client, why);
-  evaluations_.OnGone(client);
-}
-
-void RunCourse::Tick() {
-  if (stage_ == Stage::kEnded) return;
-  uploads_.Tick();
-  downloads_.Tick();
-  rounds_.Tick();
-  evaluations_.Tick();
-  TryGathered();
-}
-
-// ---- the end ----
-
-void RunCourse::End(const std::string& state, const std::string& reason) {
-  if (stage_ == Stage::kEnded) return;
-  stage_ = Stage::kEnded;
-  ended_at_ = office_.env.clock.Now();
-  ending_ = RunEnded{.state = state, .reason = reason};
-  rounds_.Abandon();
-  evaluations_.Abandon();
-  office_.SetOver();
-  std::vector<RunEvent> events;
-  if (!published_ && !at_.started) events.emplace_back(MakeRunStarted());
-  events.emplace_back(RunFinished{.state = state, .reason = reason});
-  office_.Record(std::move(events));
-  if (state == kRunCompleted) rounds_.ForgetMerged();
-  for (const ClientId& client : office_.members.PresentNames()) office_.Send(client, ending_);
-}
-
-RunEnded RunCourse::Ending() const { return ending_; }
 
 }  // namespace weft

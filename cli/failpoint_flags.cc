@@ -32,7 +32,7 @@ bool ListFailpoints(int argc, const char* const* argv, const char* process) {
     return false;
   }
   for (const FailpointInfo& point : Failpoints()) {
-    if (point.process != process && point.process != "both") continue;
+    if (!Passes(process, point)) continue;
     std::cout << point.name << "  " << point.what << "\n";
   }
   return true;

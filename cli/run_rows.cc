@@ -173,9 +173,17 @@ struct Teller {
     return Str("round ", e.round, ": ", e.client, " dropped in ", e.phase, ": ", e.reason);
   }
   std::string operator()(const RoundPublished& e) const {
+    if (e.adopted) {
+      return Str("version ", e.version, " adopted from above: adapter ", Short(e.adapter_sha256));
+    }
     return Str("round ", e.round, " published: adapter ", Short(e.adapter_sha256), ", error ",
                Cell::Small(e.certificate.error_published).terminal, ", merged in ",
                Cell::Seconds(e.merge_s).terminal);
+  }
+  std::string operator()(const UpdateForwarded& e) const {
+    return Str("round ", e.round, " forwarded: rank ", e.header.spec.rank, ", ",
+               e.header.num_examples, " examples, ", Cell::Bytes(e.file.bytes).terminal, ", error ",
+               Cell::Small(e.error).terminal, ", merged in ", Cell::Seconds(e.merge_s).terminal);
   }
   std::string operator()(const PosteriorFitted& e) const {
     return Str("posterior of version ", e.version, ": precision ",

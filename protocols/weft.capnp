@@ -48,6 +48,7 @@ struct Capabilities {
   evalExamples @5 :UInt64;
   methods @6 :List(Text);
   codecs @7 :List(Text);
+  members @8 :UInt32;    # of a relay: the clients that its updates are made of; 0: it is a client itself
 }
 
 struct Hello {

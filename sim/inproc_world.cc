@@ -18,9 +18,12 @@ class InprocWorld : public World {
         executor_(loop_, *options_.work, options_.workers, options_.on_worker_start) {}
 
   Env MakeEnv(const ClientId& node) override {
-    std::unique_ptr<Parts>& parts = parts_[node];
-    if (parts == nullptr) parts = std::make_unique<Parts>(*this, node);
-    return {loop_, *parts->transport, executor_, parts->store, parts->entropy, parts->log};
+    const auto relay = relay_of_.find(node);
+    return EnvOf(node, node, relay == relay_of_.end() ? hub_ : hubs_[relay->second]);
+  }
+  void Attach(const ClientId& client, const ClientId& relay) override { relay_of_[client] = relay; }
+  Env MakeRelayEnv(const ClientId& relay) override {
+    return EnvOf(MembersOf(relay), kAggregator, hubs_[relay]);
   }
 
   Status RunUntil(const std::function<bool()>& done) override {
@@ -32,9 +35,9 @@ class InprocWorld : public World {
 
  private:
   struct Parts {
-    Parts(InprocWorld& world, const ClientId& node)
-        : transport(node == kAggregator ? world.hub_.MakeAggregator(world.loop_)
-                                        : world.hub_.MakeClient(world.loop_, node)),
+    Parts(InprocWorld& world, const ClientId& node, const ClientId& end, MemoryHub& hub)
+        : transport(end == kAggregator ? hub.MakeAggregator(world.loop_)
+                                       : hub.MakeClient(world.loop_, end)),
           store({.post = [&loop = world.loop_](
                              std::function<void()> callback) { loop.Post(std::move(callback)); },
                  .wall_us = [&loop = world.loop_] { return loop.WallMicros(); },
@@ -49,10 +52,19 @@ class InprocWorld : public World {
     log::Logger log;
   };
 
+  // The Env of that name, whose transport is an end of the hub.
+  Env EnvOf(const ClientId& node, const ClientId& end, MemoryHub& hub) {
+    std::unique_ptr<Parts>& parts = parts_[node];
+    if (parts == nullptr) parts = std::make_unique<Parts>(*this, node, end, hub);
+    return {loop_, *parts->transport, executor_, parts->store, parts->entropy, parts->log};
+  }
+
   const WorldOptions options_;
   EventLoop loop_;
   Nanos start_;
   MemoryHub hub_;
+  std::map<ClientId, MemoryHub> hubs_;  // of relays
+  std::map<ClientId, ClientId> relay_of_;
   std::map<ClientId, std::unique_ptr<Parts>> parts_;
   ThreadExecutor executor_;  // destroyed first: no result may arrive afterwards
 };

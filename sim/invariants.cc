@@ -253,6 +253,72 @@ Status CheckRunLedger(std::span<const LedgerEvent> ledger, const Settings& setti
   return OkStatus();
 }
 
+namespace {
+
+// What a relay's ledger says, event by event.
+class RelayRules {
+ public:
+  explicit RelayRules(uint64_t max_examples) : max_examples_(max_examples) {}
+
+  template <typename E>
+  Status operator()(const E&) {
+    return OkStatus();
+  }
+  Status operator()(const UpdateAccepted& event) {
+    if (event.CountsIn().number != version_ + 1) {
+      return Internal(Str("an update of round ", event.CountsIn(), " after version ", version_));
+    }
+    if (!accepted_.emplace(event.header.client, event.header).second) {
+      return Internal(Str("the update of ", event.header.client, " counts twice"));
+    }
+    return OkStatus();
+  }
+  Status operator()(const UpdateLost& event) {
+    if (accepted_.erase(event.client) == 1) return OkStatus();
+    return Internal(Str("the update of ", event.client, " is lost but did not count"));
+  }
+  Status operator()(const UpdateForwarded& event) {
+    uint64_t examples = 0;
+    for (const auto& [client, header] : accepted_) {
+      examples += std::min(header.num_examples, max_examples_);
+    }
+    if (event.round.number != version_ + 1 || accepted_.empty()) {
+      return Internal(Str("round ", event.round, " is forwarded after version ", version_, " with ",
+                          accepted_.size(), " updates"));
+    }
+    if (event.header.num_examples == examples) return OkStatus();
+    return Internal(Str("what is forwarded counts for ", event.header.num_examples,
+                        " examples, its members' updates for ", examples));
+  }
+  Status operator()(const RoundPublished& event) {
+    if (!event.adopted) return Internal("a relay publishes a version of its own");
+    if (published_ && event.version.number < version_) {
+      return Internal(Str("version ", event.version, " is adopted after version ", version_));
+    }
+    published_ = true;
+    version_ = event.version.number;
+    accepted_.clear();
+    return OkStatus();
+  }
+
+ private:
+  const uint64_t max_examples_;
+  bool published_ = false;
+  uint32_t version_ = 0;
+  std::map<ClientId, UpdateHeader> accepted_;  // for the round after the version
+};
+
+}  // namespace
+
+Status CheckRelayLedger(std::span<const LedgerEvent> ledger, const Settings& settings) {
+  RelayRules rules(settings.cohort.max_examples);
+  for (const LedgerEvent& row : ledger) {
+    WEFT_TRY_ASSIGN(const RunEvent event, FromEvent(row));
+    WEFT_TRY(std::visit(rules, event).Within(Str("[invariant] row ", row.seq, " ", row.kind)));
+  }
+  return OkStatus();
+}
+
 struct InvariantChecker::Seen {
   Rules rules;
   std::vector<RunEvent> events;

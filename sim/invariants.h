@@ -30,6 +30,11 @@ namespace weft::sim {
 [[nodiscard]] Status CheckRunLedger(std::span<const LedgerEvent> ledger, const Settings& settings,
                                     bool clocks_jump = false);
 
+/// Of a relay's: versions are adopted and only go up, an update counts once and in the round after
+/// the newest, and what is forwarded counts for the examples of just those.
+[[nodiscard]] Status CheckRelayLedger(std::span<const LedgerEvent> ledger,
+                                      const Settings& settings);
+
 /// The rules about disks and messages as well. Calls come from the simulator's loop.
 class InvariantChecker {
  public:

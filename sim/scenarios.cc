@@ -89,6 +89,11 @@ void Deltas(Settings& s) {
   s.wire.top_k = 0.3;
 }
 
+void Relays(Settings& s) {
+  s.sim.clients = 5;
+  s.sim.relays = 2;
+}
+
 void Hostile(Settings& s) {
   s.sim.clients = 6;
   s.sim.attack = "sign-flip";
@@ -148,6 +153,7 @@ const std::array kScenarios = {
              Damaged()},
     Scenario{"damaged-deltas", "the same with int8 deltas, top-k and kept moments", Deltas,
              Damaged()},
+    Scenario{"relays", "all of that, and flipped bits, in a tree of two relays", Relays, Damaged()},
     Scenario{"late", "all of that with rounds that do not wait", Late, Everything(),
              std::chrono::milliseconds(2), /*same_bits=*/false},
 };

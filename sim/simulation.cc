@@ -21,6 +21,7 @@
 #include "common/model/base_weights.h"
 #include "common/tensor/device.h"
 #include "common/wire/message_codec.h"
+#include "relay/relay_node.h"
 #include "sim/attackers.h"
 #include "sim/invariants.h"
 #include "sim/run_folder.h"
@@ -119,6 +120,7 @@ class Simulation {
     WEFT_TRY(RegisterWork());
     WEFT_TRY(MakeWorld());
     clients_.resize(population_.clients.size());
+    relays_.resize(RelayCount());
     return OkStatus();
   }
 
@@ -139,21 +141,47 @@ class Simulation {
     if (settings_.sim.world == "inproc") {
       if (faulty) return InvalidArgument("[sim] faults need the virtual world, not \"inproc\"");
       world_ = MakeInprocWorld(std::move(world));
+      AttachToRelays();
       return OkStatus();
     }
     auto made = std::make_unique<VirtualWorld>(std::move(world));
     virtual_ = made.get();
     world_ = std::move(made);
+    AttachToRelays();
     if (faulty) PlanFaults();
     return OkStatus();
+  }
+
+  // ---- relays ----
+
+  // None without a member.
+  [[nodiscard]] size_t RelayCount() const {
+    return std::min(static_cast<size_t>(settings_.sim.relays), population_.clients.size());
+  }
+  [[nodiscard]] static ClientId RelayName(size_t index) {
+    return ClientId{Str("relay-", index < 10 ? "0" : "", index)};
+  }
+  void AttachToRelays() {
+    for (size_t i = 0; i < population_.clients.size() && RelayCount() > 0; ++i) {
+      world_->Attach(population_.clients[i].site->client(), RelayName(i % RelayCount()));
+    }
+  }
+  // Whom each of the processes that merge waits for.
+  [[nodiscard]] Settings SettingsFor(size_t members) const {
+    Settings settings = settings_;
+    if (options_.out_dir.empty()) settings.run.keep_updates = false;  // for nobody to read
+    if (RelayCount() == 0) return settings;
+    settings.cohort.min_available_nodes = static_cast<int64_t>(members);
+    settings.cohort.min_train_nodes =
+        std::min(settings.cohort.min_train_nodes, settings.cohort.min_available_nodes);
+    return settings;
   }
 
   // ---- processes ----
 
   Status StartAggregator() {
     AggregatorOptions options;
-    options.settings = settings_;
-    if (options_.out_dir.empty()) options.settings.run.keep_updates = false;  // for nobody to read
+    options.settings = SettingsFor(RelayCount());
     options.settings_toml = ToToml(settings_, true);
     options.base = shared_.base;
     options.base_model = settings_.model.path;
@@ -163,6 +191,22 @@ class Simulation {
     aggregator_ =
         std::make_unique<AggregatorNode>(world_->MakeEnv(kAggregator), std::move(options));
     return aggregator_->Start();
+  }
+
+  Status StartRelay(size_t index) {
+    const size_t clients = population_.clients.size();
+    const ClientId name = RelayName(index);
+    RelayOptions options;
+    options.below.settings = SettingsFor((clients - index + RelayCount() - 1) / RelayCount());
+    options.below.settings.run.keep_updates = false;
+    options.below.settings_toml = ToToml(settings_, true);
+    options.below.base = shared_.base;
+    options.above.name = name;
+    options.above.base = shared_.base;
+    relays_[index] = std::make_unique<RelayNode>(
+        world_->MakeRelayEnv(name), [this, name] { return Result<Env>(world_->MakeEnv(name)); },
+        std::move(options));
+    return relays_[index]->Start();
   }
 
   // By how much longer than usual the site's machine takes.
@@ -187,6 +231,7 @@ class Simulation {
   void PlanFaults() {
     std::vector<ClientId> names;
     for (const VirtualClient& client : population_.clients) names.push_back(client.site->client());
+    for (size_t i = 0; i < RelayCount(); ++i) names.push_back(RelayName(i));
     const FaultPlan plan =
         options_.faults ? *options_.faults : DrawFaultPlan(*options_.fault_seed, names);
     Notice(plan.Text());
@@ -196,6 +241,14 @@ class Simulation {
     checker_.emplace(settings_, !plan.clock_jumps.empty());
     virtual_->network().SetTap([this](const ClientId& from, const ClientId& to,
                                       const Frames& frames) { OnMessage(from, to, frames); });
+    for (auto& [relay, star] : virtual_->stars()) {
+      star->SetWeather(WeatherOf(plan, virtual_->queue()));
+      star->SetDamage(DamageOf(plan));
+      star->SetTap(
+          [this, name = relay](const ClientId& from, const ClientId& to, const Frames& frames) {
+            OnMembersMessage(name, from, to, frames);
+          });
+    }
     for (const Crash& crash : plan.crashes) {
       virtual_->At(crash.at, [this, crash] { Kill(crash); });
     }
@@ -222,6 +275,17 @@ class Simulation {
     if (from == kAggregator) checker_->OnSent(to, *message, virtual_->disk(kAggregator));
   }
 
+  // Between a relay and its members.
+  void OnMembersMessage(const ClientId& relay, const ClientId& from, const ClientId& to,
+                        const Frames& frames) {
+    ++report_.messages;
+    if (!options_.on_event) return;
+    const Result<Message> message = DecodeMessage(frames.control);
+    if (!message.ok()) return;
+    const auto named = [&](const ClientId& node) { return node == kAggregator ? relay : node; };
+    Event(Str(named(from), " to ", named(to), ": ", MessageName(*message)));
+  }
+
   void Event(const std::string& what) const {
     if (options_.on_event) options_.on_event(Str(world_->Elapsed(), " s  ", what));
   }
@@ -230,6 +294,9 @@ class Simulation {
     if (crash.node == kAggregator) {
       if (aggregator_ == nullptr || aggregator_->Finished()) return;
       aggregator_.reset();
+    } else if (const std::optional<size_t> relay = RelayIndexOf(crash.node)) {
+      if (relays_[*relay] == nullptr || relays_[*relay]->Finished()) return;
+      relays_[*relay].reset();
     } else {
       const size_t index = IndexOf(crash.node);
       if (clients_[index] == nullptr || clients_[index]->Finished()) return;
@@ -242,7 +309,7 @@ class Simulation {
     if (crash.node == kAggregator) checker_->Look(virtual_->disk(kAggregator));
     virtual_->At(virtual_->queue().now() + crash.down, [this, node = crash.node] {
       Event(Str(node, " starts again"));
-      const Status started = node == kAggregator ? StartAggregator() : StartClient(IndexOf(node));
+      const Status started = StartAgain(node);
       if (!started.ok() && broken_.ok()) broken_ = started.Within(Str("[sim] ", node, " again"));
     });
   }
@@ -259,6 +326,19 @@ class Simulation {
     ++report_.bit_flips;
     if (node == kAggregator) checker_->OnDamaged(file);
     Event(Str(file, " of ", node, " has another bit"));
+  }
+
+  Status StartAgain(const ClientId& node) {
+    if (node == kAggregator) return StartAggregator();
+    if (const std::optional<size_t> relay = RelayIndexOf(node)) return StartRelay(*relay);
+    return StartClient(IndexOf(node));
+  }
+
+  [[nodiscard]] std::optional<size_t> RelayIndexOf(const ClientId& node) const {
+    for (size_t i = 0; i < RelayCount(); ++i) {
+      if (RelayName(i) == node) return i;
+    }
+    return std::nullopt;
   }
 
   size_t IndexOf(const ClientId& client) const {
@@ -306,6 +386,7 @@ class Simulation {
 
   Status RunNodes() {
     WEFT_TRY(StartAggregator());
+    for (size_t i = 0; i < relays_.size(); ++i) WEFT_TRY(StartRelay(i));
     for (size_t i = 0; i < clients_.size(); ++i) WEFT_TRY(StartClient(i));
     Steady::time_point last = Steady::now();
     uint32_t seen = 0;
@@ -323,6 +404,7 @@ class Simulation {
     };
     WEFT_TRY(world_->RunUntil(done));
     report_.virtual_s = world_->Elapsed();
+    WEFT_TRY(CheckRelays());
     if (checker_) {
       checker_->Look(virtual_->disk(kAggregator));
       report_.looks = checker_->looks();
@@ -330,6 +412,16 @@ class Simulation {
       WEFT_TRY(broken_);
     }
     return aggregator_->Outcome();
+  }
+
+  // Of their members' updates, too, each counts once.
+  Status CheckRelays() {
+    for (size_t i = 0; i < relays_.size(); ++i) {
+      WEFT_TRY_ASSIGN(const std::vector<LedgerEvent> ledger,
+                      world_->MakeRelayEnv(RelayName(i)).store.ReadLedger());
+      WEFT_TRY(CheckRelayLedger(ledger, settings_).Within(Str("[sim] ", RelayName(i))));
+    }
+    return OkStatus();
   }
 
   Status Collect() {
@@ -377,6 +469,7 @@ class Simulation {
   std::vector<BitFlip> bit_flips_;  // that have not happened yet
   Status broken_;
   std::unique_ptr<AggregatorNode> aggregator_;
+  std::vector<std::unique_ptr<RelayNode>> relays_;
   std::vector<std::unique_ptr<ClientNode>> clients_;
 };
 

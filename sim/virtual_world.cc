@@ -50,6 +50,11 @@ class LivingExecutor : public SimExecutor {
   const Life& life_;
 };
 
+LinkProfile LinksOf(const SimSettings& sim) {
+  return {.latency = Seconds(sim.latency_ms / 1000),
+          .bytes_per_s = sim.bandwidth_mbps * kBytesPerMegabit};
+}
+
 }  // namespace
 
 /// What a node has of its own. Its disk outlives its lives.
@@ -77,18 +82,39 @@ struct VirtualWorld::Process {
 
 VirtualWorld::VirtualWorld(WorldOptions options)
     : options_(std::move(options)),
-      network_(queue_, {.latency = Seconds(options_.sim.latency_ms / 1000),
-                        .bytes_per_s = options_.sim.bandwidth_mbps * kBytesPerMegabit}),
+      network_(queue_, LinksOf(options_.sim)),
       pool_(options_.workers, options_.on_worker_start) {}
 
 VirtualWorld::~VirtualWorld() = default;
 
+VirtualWorld::Process& VirtualWorld::ProcessOf(const ClientId& name) {
+  std::unique_ptr<Process>& process = processes_[name];
+  if (process == nullptr) process = std::make_unique<Process>(*this, name);
+  return *process;
+}
+
+SimNetwork& VirtualWorld::StarOf(const ClientId& client) {
+  const auto relay = relay_of_.find(client);
+  return relay == relay_of_.end() ? network_ : *stars_.at(relay->second);
+}
+
 Env VirtualWorld::MakeEnv(const ClientId& node) {
-  std::unique_ptr<Process>& process = processes_[node];
-  if (process == nullptr) process = std::make_unique<Process>(*this, node);
-  Transport& transport = node == kAggregator ? network_.AggregatorEnd() : network_.ClientEnd(node);
-  return {process->clock, transport,        process->executor,
-          process->disk,  process->entropy, process->log};
+  Process& own = ProcessOf(node);
+  Transport& transport =
+      node == kAggregator ? network_.AggregatorEnd() : StarOf(node).ClientEnd(node);
+  return {own.clock, transport, own.executor, own.disk, own.entropy, own.log};
+}
+
+void VirtualWorld::Attach(const ClientId& client, const ClientId& relay) {
+  relay_of_[client] = relay;
+  std::unique_ptr<SimNetwork>& star = stars_[relay];
+  if (star == nullptr) star = std::make_unique<SimNetwork>(queue_, LinksOf(options_.sim));
+}
+
+Env VirtualWorld::MakeRelayEnv(const ClientId& relay) {
+  Process& own = ProcessOf(MembersOf(relay));
+  return {own.clock, stars_.at(relay)->AggregatorEnd(), own.executor, own.disk, own.entropy,
+          own.log};
 }
 
 Status VirtualWorld::RunUntil(const std::function<bool()>& done) {
@@ -100,23 +126,34 @@ Status VirtualWorld::RunUntil(const std::function<bool()>& done) {
   return OkStatus();
 }
 
+void VirtualWorld::KillProcess(const ClientId& name) {
+  const auto process = processes_.find(name);
+  if (process == processes_.end()) return;  // a relay that had nothing to offer yet
+  process->second->life.End();
+  process->second->disk.Crash();
+}
+
 void VirtualWorld::Kill(const ClientId& node) {
-  Process& process = *processes_.at(node);
-  process.life.End();
-  process.disk.Crash();
-  network_.Drop(node);
+  KillProcess(node);
+  StarOf(node).Drop(node);
+  const auto star = stars_.find(node);
+  if (star == stars_.end()) return;
+  KillProcess(MembersOf(node));
+  star->second->Drop(kAggregator);
 }
 
 void VirtualWorld::JumpClock(const ClientId& node, double seconds) {
-  processes_.at(node)->clock.JumpBy(seconds);
+  ProcessOf(node).clock.JumpBy(seconds);
+  if (stars_.contains(node)) ProcessOf(MembersOf(node)).clock.JumpBy(seconds);
 }
 
 void VirtualWorld::StallDisk(const ClientId& node, Nanos end) {
-  processes_.at(node)->disk.StallUntil(end);
+  ProcessOf(node).disk.StallUntil(end);
+  if (stars_.contains(node)) ProcessOf(MembersOf(node)).disk.StallUntil(end);
 }
 
 std::string VirtualWorld::FlipABit(const ClientId& node) {
-  return processes_.at(node)->disk.FlipABit();
+  return ProcessOf(stars_.contains(node) ? MembersOf(node) : node).disk.FlipABit();
 }
 
 const Store& VirtualWorld::disk(const ClientId& node) const {

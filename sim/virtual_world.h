@@ -19,6 +19,8 @@ class VirtualWorld : public World {
   ~VirtualWorld() override;
 
   Env MakeEnv(const ClientId& node) override;
+  void Attach(const ClientId& client, const ClientId& relay) override;
+  Env MakeRelayEnv(const ClientId& relay) override;
   Status RunUntil(const std::function<bool()>& done) override;
   double Elapsed() const override { return ToSeconds(queue_.now()); }
 
@@ -27,7 +29,7 @@ class VirtualWorld : public World {
 
   /// The node's process is gone from one moment to the next: its timers, jobs and writes come back
   /// to nobody, its disk keeps what SimDisk says, its links break. The caller destroys the node
-  /// first; its next life begins with the Env it already has.
+  /// first; its next life begins with the Env it already has. A relay is both of its Envs.
   void Kill(const ClientId& node);
 
   /// The node's wall clock is set by that much.
@@ -39,16 +41,24 @@ class VirtualWorld : public World {
   std::string FlipABit(const ClientId& node);
 
   [[nodiscard]] const EventQueue& queue() const { return queue_; }
+  /// The aggregator's star.
   [[nodiscard]] SimNetwork& network() { return network_; }
+  /// Those of the relays and their members, by the relay's name.
+  [[nodiscard]] std::map<ClientId, std::unique_ptr<SimNetwork>>& stars() { return stars_; }
   /// What lies on a node's disk; the node's Env was made before.
   [[nodiscard]] const Store& disk(const ClientId& node) const;
 
  private:
   struct Process;
+  [[nodiscard]] Process& ProcessOf(const ClientId& name);
+  [[nodiscard]] SimNetwork& StarOf(const ClientId& client);
+  void KillProcess(const ClientId& name);
 
   const WorldOptions options_;
   EventQueue queue_;
   SimNetwork network_;
+  std::map<ClientId, std::unique_ptr<SimNetwork>> stars_;
+  std::map<ClientId, ClientId> relay_of_;
   std::map<ClientId, std::unique_ptr<Process>> processes_;
   WorkerPool pool_;  // destroyed first: its work reads disks
 };

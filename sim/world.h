@@ -19,6 +19,11 @@ class World {
   /// The Env of the aggregator (kAggregator) or of a client; made on first use, lives as long as
   /// the world.
   [[nodiscard]] virtual Env MakeEnv(const ClientId& node) = 0;
+  /// The client is a member of that relay, not of the aggregator. Before its Env is made.
+  virtual void Attach(const ClientId& client, const ClientId& relay) = 0;
+  /// The relay's Env as the aggregator of its members; MakeEnv gives the one that it has as a
+  /// client.
+  [[nodiscard]] virtual Env MakeRelayEnv(const ClientId& relay) = 0;
 
   /// Runs events until `done` is true. kDeadlineExceeded if nothing is left to happen before that.
   [[nodiscard]] virtual Status RunUntil(const std::function<bool()>& done) = 0;
@@ -38,6 +43,11 @@ struct WorldOptions {
   std::shared_ptr<log::Sink> log_sink;
   log::Level log_level = log::Level::kWarn;
 };
+
+/// The name of a relay's other Env, MakeRelayEnv's.
+[[nodiscard]] inline ClientId MembersOf(const ClientId& relay) {
+  return ClientId{relay.name + "/members"};
+}
 
 /// Real time and queues; virtual_world.h has the other one.
 [[nodiscard]] std::unique_ptr<World> MakeInprocWorld(WorldOptions options);

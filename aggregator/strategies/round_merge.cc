@@ -11,6 +11,7 @@
 #include "aggregator/strategies/site_updates.h"
 #include "aggregator/strategies/slots.h"
 #include "common/adapters/adapter.h"
+#include "common/adapters/change.h"
 #include "common/adapters/peft_io.h"
 #include "common/base/str.h"
 #include "common/tensor/guard.h"
@@ -544,6 +545,17 @@ Result<MergedRound> MergeRound(const Strategy& strategy, const MergeInput& asked
   });
 }
 
+namespace {
+
+// Clients that an update is made of.
+Result<uint64_t> MembersOf(const AdapterSpec& spec) {
+  if (spec.method != kChangeMethod) return uint64_t{1};
+  WEFT_TRY_ASSIGN(const RelayTerms terms, TermsOf(spec));
+  return static_cast<uint64_t>(std::max<int64_t>(terms.members, 1));
+}
+
+}  // namespace
+
 Result<std::vector<double>> ClientWeights(const std::vector<UpdateHeader>& headers,
                                           const std::string& weighting, uint64_t max_examples) {
   std::vector<double> weights;
@@ -551,7 +563,9 @@ Result<std::vector<double>> ClientWeights(const std::vector<UpdateHeader>& heade
   for (const UpdateHeader& header : headers) {
     uint64_t count = 1;
     if (weighting == "examples") {
-      count = max_examples == 0 ? header.num_examples : std::min(header.num_examples, max_examples);
+      WEFT_TRY_ASSIGN(const uint64_t members, MembersOf(header.spec));
+      count = max_examples == 0 ? header.num_examples
+                                : std::min(header.num_examples, max_examples * members);
     } else if (weighting == "tokens") {
       count = header.label_tokens;
     } else if (weighting != "uniform") {

@@ -21,7 +21,7 @@ struct MergedRound {
 [[nodiscard]] Result<MergedRound> MergeRound(const Strategy& strategy, const MergeInput& input,
                                              JobControl& control);
 
-/// p_k of the accepted updates: "examples" (each capped by max_examples), "tokens" or "uniform",
+/// p_k of the accepted updates: "examples" (each client's capped by max_examples), "tokens" or "uniform",
 /// divided by their sum. kInvalidArgument for another word, no update, or a count of 0.
 [[nodiscard]] Result<std::vector<double>> ClientWeights(const std::vector<UpdateHeader>& headers,
                                                         const std::string& weighting,

@@ -3,6 +3,7 @@
 #include <array>
 
 #include "common/adapters/adapter.h"
+#include "common/adapters/change.h"
 #include "common/adapters/kasa.h"
 #include "common/adapters/lora.h"
 #include "common/adapters/lora_xs.h"
@@ -73,9 +74,10 @@ std::unique_ptr<StepRule> Adapter::NewStepRule(const AdapterState&, const StepSc
 }
 
 std::span<const Adapter* const> AdapterRegistry() {
-  static const std::array<const Adapter*, 6> kMethods = {
+  static const std::array<const Adapter*, 7> kMethods = {
       LoraAdapter(),    NolaAdapter(), RoseLoraAdapter(),
       MspLoraAdapter(), KasaAdapter(), LoraXsAdapter(),
+      ChangeAdapter(),
   };
   return kMethods;
 }

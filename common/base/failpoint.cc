@@ -59,13 +59,15 @@ constexpr std::array kPoints = {
                   "it was accepted, and is still kept"},
     FailpointInfo{F::kUpdateForgotten, "client.update-forgotten", "client",
                   "and is asked to be removed"},
-    FailpointInfo{F::kBeforeCommit, "store.before-commit", "both",
+    FailpointInfo{F::kUpdateForwarded, "relay.update-forwarded", "relay",
+                  "what its members changed is one update on disk"},
+    FailpointInfo{F::kBeforeCommit, "store.before-commit", "all",
                   "events are about to be committed"},
-    FailpointInfo{F::kAfterCommit, "store.after-commit", "both",
+    FailpointInfo{F::kAfterCommit, "store.after-commit", "all",
                   "they are on disk, and not acknowledged"},
-    FailpointInfo{F::kBeforeRename, "store.before-rename", "both",
+    FailpointInfo{F::kBeforeRename, "store.before-rename", "all",
                   "a file is written and synced under its temporary name"},
-    FailpointInfo{F::kAfterRename, "store.after-rename", "both",
+    FailpointInfo{F::kAfterRename, "store.after-rename", "all",
                   "it has its name, and is not acknowledged"},
 };
 
@@ -74,6 +76,10 @@ std::atomic<int64_t> left{0};
 }  // namespace
 
 std::span<const FailpointInfo> Failpoints() { return kPoints; }
+
+bool Passes(std::string_view process, const FailpointInfo& point) {
+  return point.process == process || point.process == "all" || process == "relay";
+}
 
 Status ArmFailpoint(std::string_view text, std::string_view process) {
   const size_t colon = text.find(':');
@@ -92,7 +98,7 @@ Status ArmFailpoint(std::string_view text, std::string_view process) {
   if (found == kPoints.end()) {
     return NotFound(Str("[failpoint] none is called \"", name, "\"; see --list-failpoints"));
   }
-  if (found->process != process && found->process != "both") {
+  if (!Passes(process, *found)) {
     return InvalidArgument(Str("[failpoint] ", name, " is passed by the ", found->process,
                                " alone, this is the ", process));
   }

@@ -39,6 +39,8 @@ enum class Failpoint : int {
   kChunksSent,
   kVerdictHeard,
   kUpdateForgotten,
+  // A relay passes those of an aggregator and of a client, and this one.
+  kUpdateForwarded,
   // Their disks.
   kBeforeCommit,
   kAfterCommit,
@@ -49,12 +51,15 @@ enum class Failpoint : int {
 struct FailpointInfo {
   Failpoint point;
   std::string_view name;     // "aggregator.update-sealed"
-  std::string_view process;  // "aggregator", "client" or "both"
+  std::string_view process;  // "aggregator", "client", "relay" or "all"
   std::string_view what;
 };
 
 /// All there are, in the order of the enumeration.
 [[nodiscard]] std::span<const FailpointInfo> Failpoints();
+
+/// Does that process pass the point? A relay is an aggregator and a client.
+[[nodiscard]] bool Passes(std::string_view process, const FailpointInfo& point);
 
 /// Has this process die at the `nth` pass of "NAME" or "NAME:N" (N from 1, else 1). kNotFound for
 /// an unknown name, kInvalidArgument for one of the other process.

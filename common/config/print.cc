@@ -61,6 +61,8 @@ constexpr SectionText kSections[] = {
     {"evaluate", "Evaluation on the aggregator; clients evaluate on their own validation rows."},
     {"laplace", "Laplace-LoRA: a posterior over the final adapter, measured after the last round."},
     {"server", "The link between clients and aggregator."},
+    {"relay",
+     "`weft-relay` only: its link to the aggregator above; `[server]` is for its own members."},
     {"sim", "`weft-sim` only."},
     {"client", "One site: `[[client]]` in a run file, `[client]` in a site's own file."},
 };

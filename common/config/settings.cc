@@ -392,6 +392,21 @@ void BindServer(std::vector<Binding>& t, Settings& s) {
                Form(IsHostPort, "HOST:PORT")});
 }
 
+void BindRelay(std::vector<Binding>& t, Settings& s) {
+  RelaySettings& v = s.relay;
+  t.push_back({"relay", "name", &v.name, "The relay's name on the allow-list above.", kAny});
+  t.push_back({"relay", "address", &v.address, "Address of the aggregator above.",
+               Form(IsTcp, kTcpWanted)});
+  t.push_back({"relay", "public-key", &v.public_key,
+               "Public key of the aggregator above, as text or file.", Path()});
+  t.push_back({"relay", "secret-key", &v.secret_key,
+               "The relay's key file (mode 0600) as a client of the aggregator above.", Path()});
+  t.push_back({"relay", "rank", &v.rank,
+               "Rank of the relay's updates; 0: twice its members' ranks added up, which cuts "
+               "nothing.",
+               Between(0, limits::kRankMax)});
+}
+
 void BindSim(std::vector<Binding>& t, Settings& s) {
   SimSettings& m = s.sim;
   t.push_back({"sim", "clients", &m.clients,
@@ -409,6 +424,10 @@ void BindSim(std::vector<Binding>& t, Settings& s) {
   t.push_back({"sim", "ranks", &m.ranks, "Given to clients in turn; empty: adapter.rank.",
                Between(1, limits::kRankMax)});
   t.push_back({"sim", "methods", &m.methods, "Likewise; empty: adapter.method.", kAny});
+  t.push_back({"sim", "relays", &m.relays,
+               "Relays between the aggregator and the clients, who are dealt to them in turn; 0: "
+               "none.",
+               Between(0, 4096)});
   t.push_back({"sim", "workers", &m.workers, "Threads that train clients; 0: all cores.",
                Between(0, 4096)});
   t.push_back({"sim", "world", &m.world,
@@ -447,6 +466,7 @@ std::vector<Binding> BindSettings(Settings& settings) {
   BindWire(table, settings);
   BindCohort(table, settings);
   BindServer(table, settings);
+  BindRelay(table, settings);
   BindSim(table, settings);
   return table;
 }

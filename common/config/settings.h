@@ -155,6 +155,15 @@ struct ClientSettings {
   int64_t max_rows = 0;
 };
 
+/// [relay]: what a relay is to the aggregator above; [server] is what it is to its own members.
+struct RelaySettings {
+  std::string name;        // on the allow-list above
+  std::string address;     // tcp://host:port of the aggregator above
+  std::string public_key;  // its public key, text (Z85) or file
+  std::string secret_key;  // the relay's file as that aggregator's client
+  int64_t rank = 0;  // of its updates; 0: twice its members' ranks added up, which cuts nothing
+};
+
 /// [sim]
 struct SimSettings {
   int64_t clients = 0;  // virtual clients made by partitioning `data`; 0: the [[client]] tables
@@ -166,6 +175,7 @@ struct SimSettings {
   int64_t eval_rows = 0;             // first rows of data kept for evaluation on the aggregator
   std::vector<int64_t> ranks;        // given to clients in turn; empty: adapter.rank
   std::vector<std::string> methods;  // likewise; empty: adapter.method
+  int64_t relays = 0;                // between the aggregator and the clients; 0: none
   int64_t workers = 0;               // 0: all cores
   std::string world =
       "virtual";          // "virtual" (simulated time and network) or "inproc" (real time, queues)
@@ -198,6 +208,7 @@ struct Settings {
   LaplaceSettings laplace;
   ServerSettings server;
   std::vector<ClientSettings> clients;
+  RelaySettings relay;
   SimSettings sim;
 };
 

@@ -125,6 +125,7 @@ void VisitFields(V& visit, S& offer) {
   visit.Optional("eval_examples", offer.eval_examples);
   visit.Required("methods", offer.methods);
   visit.Required("codecs", offer.codecs);
+  visit.Optional("members", offer.members);
 }
 
 template <typename V, FieldsOf<EvalReport> S>

@@ -156,6 +156,7 @@ struct Capabilities {
   uint64_t eval_examples = 0;  // validation rows; 0: it cannot evaluate
   std::vector<std::string> methods;
   std::vector<std::string> codecs;
+  uint32_t members = 0;  // of a relay: the clients that its updates are made of; 0: it is a client
 
   friend bool operator==(const Capabilities&, const Capabilities&) = default;
 };

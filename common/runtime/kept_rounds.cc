@@ -34,7 +34,7 @@ Status KeptRounds::Add(const LedgerEvent& row, const RunEvent& event) {
 Status KeptRounds::Publish(const LedgerEvent& row, const RoundPublished& event) {
   std::map<ClientId, UpdateAccepted> accepted = std::exchange(accepted_, {});
   const std::string before = std::exchange(state_blob_, event.state.name);
-  if (event.version.number == 0) return OkStatus();
+  if (event.version.number == 0 || event.adopted) return OkStatus();
   ++merged_;
   if (!event.updates_kept) return OkStatus();
   if (opened_.plan.round != event.round || before.empty()) {

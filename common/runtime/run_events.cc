@@ -130,6 +130,17 @@ void VisitFields(V& visit, S& event) {
   visit.Optional("peft_files", event.peft_files);
   visit.Optional("kernels", event.kernels);
   visit.Optional("updates_kept", event.updates_kept);
+  visit.Optional("adopted", event.adopted);
+}
+
+template <typename V, FieldsOf<UpdateForwarded> S>
+void VisitFields(V& visit, S& event) {
+  visit.Required("round", event.round);
+  visit.Required("file", event.file);
+  visit.Required("header", event.header);
+  visit.Required("bundle_sha256", event.bundle_sha256);
+  visit.Required("error", event.error);
+  visit.Required("merge_s", event.merge_s);
 }
 
 template <typename V, FieldsOf<PosteriorFitted> S>

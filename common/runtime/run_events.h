@@ -8,7 +8,8 @@
 // update-late | client-dropped … · round-published · eval-reported … · server-evaluated ·
 // best-round · … · at the end where a posterior is asked for: round-opened · … · posterior-fitted ·
 // run-finished. A daemon that starts on a folder with a ledger writes run-resumed
-// first.
+// first. A relay's: round-published(v), adopted · round-opened(v + 1) · … · update-forwarded · the
+// next version adopted, which may be more than one later · …
 
 #include <cstdint>
 #include <string>
@@ -179,7 +180,21 @@ struct RoundPublished {
   std::vector<FileRef> peft_files;  // below the run folder
   MergeKernels kernels;
   bool updates_kept = false;  // the merged updates and the state they changed stay in the folder
+  bool adopted = false;       // a relay has it from the aggregator above; others merged it
   friend bool operator==(const RoundPublished&, const RoundPublished&) = default;
+};
+
+/// A relay's round is over: what its members changed is one update for the aggregator above. The
+/// members' updates stay until the next version is adopted.
+struct UpdateForwarded {
+  static constexpr std::string_view kKind = "update-forwarded";
+  RoundId round;
+  FileRef file;               // the update, a blob
+  UpdateHeader header;        // of it, as the relay offers it
+  std::string bundle_sha256;  // of what the aggregator above sent for the round
+  double error = 0;  // ‖forwarded − Σ p_k (ΔW_k − sent_k)‖_F over the latter's norm
+  double merge_s = 0;
+  friend bool operator==(const UpdateForwarded&, const UpdateForwarded&) = default;
 };
 
 /// What clients measured of the newest version, merged, and the posterior fitted to it. Ends the
@@ -252,8 +267,8 @@ struct RunFinished {
 using RunEvent =
     std::variant<std::monostate, RunStarted, RunResumed, MemberJoined, MemberGone, RoundOpened,
                  BundleSent, UpdateAccepted, UpdateLost, UpdateRefused, UpdateLate, ClientDropped,
-                 RoundPublished, PosteriorFitted, RoundMissed, EvalReported, ServerEvaluated,
-                 BestRound, BlobsRemoved, RunFinished>;
+                 RoundPublished, UpdateForwarded, PosteriorFitted, RoundMissed, EvalReported,
+                 ServerEvaluated, BestRound, BlobsRemoved, RunFinished>;
 
 /// The event as the store takes it. std::monostate has none (a bug, checked).
 [[nodiscard]] EventDraft ToDraft(const RunEvent& event);

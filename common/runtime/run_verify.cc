@@ -47,7 +47,10 @@ struct Promises {
       promise(round->state, false, round->round);
       for (const FileRef& file : round->peft_files) promise(file, false, round->round);
       round_over[round->round.number] = true;
+      if (round->adopted) LeaveBehind(round->round);
       if (round->updates_kept) Keep(round->round);
+    } else if (const auto* forwarded = std::get_if<UpdateForwarded>(&event)) {
+      promise(forwarded->file, true, forwarded->round);
     } else if (const auto* fitted = std::get_if<PosteriorFitted>(&event)) {
       promise(fitted->file, false, fitted->round);
       round_over[fitted->round.number] = true;
@@ -72,6 +75,11 @@ struct Promises {
     const auto over = round_over.find(promise.round.number);
     return promise.spool && !promise.kept &&
            (finished || (over != round_over.end() && over->second));
+  }
+
+  // A relay goes on from whichever version the aggregator above has come to.
+  void LeaveBehind(RoundId adopted) {
+    for (auto& [number, over] : round_over) over = over || number <= adopted.number;
   }
 
   void Keep(RoundId round) {

@@ -182,18 +182,27 @@ struct Folder {
   }
   void operator()(const RoundPublished& event) const {
     RoundRow& round = Round(event.round);
-    round.state = "published";
+    round.state = event.adopted && round.state.empty() ? "adopted" : "published";
     round.published_us = wall_us;
     round.adapter_sha256 = event.adapter_sha256;
     round.certificate = event.certificate;
-    round.merge_s = event.merge_s;
+    if (!event.adopted) round.merge_s = event.merge_s;
     round.peft_folder = event.peft_folder;
     round.reason.clear();
     for (ClientRow& client : round.clients) {
-      if (client.state == "accepted") client.merge_s = event.merge_s;
+      if (client.state == "accepted" && !event.adopted) client.merge_s = event.merge_s;
       if (client.state == "asked" || client.state == "training") client.state = "carried";
     }
     view.published = event.version.number;
+  }
+  void operator()(const UpdateForwarded& event) const {
+    RoundRow& round = Round(event.round);
+    round.state = "forwarded";
+    round.merge_s = event.merge_s;
+    round.reason.clear();
+    for (ClientRow& client : round.clients) {
+      if (client.state == "accepted") client.merge_s = event.merge_s;
+    }
   }
   void operator()(const PosteriorFitted& event) const {
     RoundRow& round = Round(event.round);

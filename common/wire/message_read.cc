@@ -36,6 +36,7 @@ Capabilities ReadCapabilities(FieldReader& fields, proto::Capabilities::Reader i
   out.eval_examples = fields.AtMost(in.getEvalExamples(), limits::kExamplesMax, "eval examples");
   out.methods = wire::ReadNames(fields, in.getMethods(), limits::kOptionsMax, "methods");
   out.codecs = wire::ReadNames(fields, in.getCodecs(), limits::kOptionsMax, "codecs");
+  out.members = static_cast<uint32_t>(fields.AtMost(in.getMembers(), limits::kPeersMax, "members"));
   return out;
 }
 

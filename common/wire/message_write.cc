@@ -38,6 +38,7 @@ void Write(proto::Capabilities::Builder out, const Capabilities& capabilities) {
   out.setEvalExamples(capabilities.eval_examples);
   wire::WriteTexts(out.initMethods(ListSize(capabilities.methods.size())), capabilities.methods);
   wire::WriteTexts(out.initCodecs(ListSize(capabilities.codecs.size())), capabilities.codecs);
+  out.setMembers(capabilities.members);
 }
 
 void Write(proto::UpdateHeader::Builder out, const UpdateHeader& header) {

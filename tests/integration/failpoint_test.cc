@@ -25,8 +25,8 @@ void PrintTo(const Death& death, std::ostream* out) { *out << death.point.name; 
 std::vector<Death> Deaths() {
   std::vector<Death> deaths;
   for (const FailpointInfo& point : Failpoints()) {
-    if (point.process != "client") deaths.push_back({point, false});
-    if (point.process != "aggregator") deaths.push_back({point, true});
+    if (Passes("aggregator", point)) deaths.push_back({point, false});
+    if (Passes("client", point)) deaths.push_back({point, true});
   }
   return deaths;
 }
@@ -58,7 +58,7 @@ TEST_P(FailpointTest, AProcessKilledThereGoesOnAndNoBitIsDifferent) {
   Federation federation(settings);
   const std::vector<std::string> calm = Undisturbed(federation);
   // The first writes are made before anybody has joined.
-  const uint64_t first = GetParam().point.process == "both" ? 4 : 1;
+  const uint64_t first = GetParam().point.process == "all" ? 4 : 1;
   const std::string armed = Str(GetParam().point.name, ":", first + Seed() % 3);
   const std::string& site = kSites[(Seed() + 2) % kSites.size()];
   // A client that dies after its last update has to be told that the run is over.

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "aggregator/daemon.h"
+#include "aggregator/premises.h"
 #include "aggregator/node_jobs.h"
 #include "common/crypto/digest.h"
 #include "common/runtime/blob_name.h"

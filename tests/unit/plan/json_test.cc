@@ -140,7 +140,9 @@ class Maker {
             .payload_sha256 = Text()};
   }
   Capabilities Offer() {
-    return {Text(), Text(), Unsigned(), Signed(), Unsigned(), Unsigned(), Texts(), Texts()};
+    return {Text(),   Text(),     Unsigned(),
+            Signed(), Unsigned(), Unsigned(),
+            Texts(),  Texts(),    static_cast<uint32_t>(Unsigned())};
   }
   EvalReport Report() {
     return {{Text()}, Round(), {Text()}, Number(), Unsigned(), Unsigned(), Number()};

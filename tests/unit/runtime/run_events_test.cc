@@ -36,6 +36,13 @@ std::vector<RunEvent> OneOfEach() {
   published.peft_files = {{"adapters/x", 1, "bb"}};
   published.kernels = {"2.13.0", "AVX2", 3};
   published.updates_kept = true;
+  published.adopted = true;
+  const UpdateForwarded forwarded{.round = {2},
+                                  .file = {"forwarded/round-0002", 10, "aa"},
+                                  .header = header,
+                                  .bundle_sha256 = "bb",
+                                  .error = 1e-7,
+                                  .merge_s = 0.25};
   PosteriorFitted fitted;
   fitted.round = {3};
   fitted.version = {2};
@@ -56,6 +63,7 @@ std::vector<RunEvent> OneOfEach() {
       UpdateLate{.round = {2}, .client = {"a"}},
       ClientDropped{.round = {2}, .client = {"a"}, .reason = "gone", .phase = "train"},
       published,
+      forwarded,
       fitted,
       RoundMissed{.round = {2}, .attempt = 1, .reason = "quorum"},
       EvalReported{.report = {.run = {}, .version = {}, .client = {"a"}, .loss = 1.5}},

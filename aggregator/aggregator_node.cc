@@ -80,8 +80,9 @@ AggregatorNode::AggregatorNode(Env env, AggregatorOptions options, const MakeCou
 AggregatorNode::~AggregatorNode() { impl_->office.env.clock.Cancel(impl_->timer); }
 
 Status AggregatorNode::Start() {
-  WEFT_TRY_ASSIGN(const std::vector<LedgerEvent> ledger, impl_->office.env.store.ReadLedger());
-  WEFT_TRY_ASSIGN(RunPosition position, Replay(ledger));
+  RunPosition position;
+  WEFT_TRY(impl_->office.env.store.EachEvent(
+      [&](const LedgerEvent& event) { return Advance(position, event); }));
   impl_->office.env.transport.SetReceiver(this);
   impl_->started = true;
   impl_->SetTick();

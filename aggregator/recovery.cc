@@ -181,14 +181,14 @@ class Fold {
 
 }  // namespace
 
+Status Advance(RunPosition& position, const LedgerEvent& row) {
+  WEFT_TRY_ASSIGN(const RunEvent event, FromEvent(row));
+  return std::visit(Fold(position), event).Within(Str("[ledger] row ", row.seq));
+}
+
 Result<RunPosition> Replay(const std::vector<LedgerEvent>& ledger) {
   RunPosition position;
-  Fold fold(position);
-  for (const LedgerEvent& row : ledger) {
-    WEFT_TRY_ASSIGN(const RunEvent event, FromEvent(row));
-    const Status status = std::visit(fold, event);
-    if (!status.ok()) return status.Within(Str("[ledger] row ", row.seq));
-  }
+  for (const LedgerEvent& row : ledger) WEFT_TRY(Advance(position, row));
   return position;
 }
 

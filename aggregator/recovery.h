@@ -40,7 +40,11 @@ struct RunPosition {
   std::optional<RunFinished> finished;    // the last thing that happened
 };
 
-/// kDataLoss naming the row for an event that cannot follow those before it.
+/// The next event of a ledger, in order: kDataLoss naming the row if it cannot follow those before
+/// it.
+[[nodiscard]] Status Advance(RunPosition& position, const LedgerEvent& row);
+
+/// All of them.
 [[nodiscard]] Result<RunPosition> Replay(const std::vector<LedgerEvent>& ledger);
 
 }  // namespace weft

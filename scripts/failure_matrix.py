@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """docs/failures.md from what the tests say: each fault, what must come of it, the test that proves it and how it went.
 
-  ctest --test-dir build/release --output-junit failures.xml -R 'FailpointTest|CrashTest|HalfARound|Publishing|Disk|Link|NetworkTest|HalfClosed|ResetsTest|CableTest|Keys|Start|Faults|Recovery|torture'
+  ctest --test-dir build/release --output-junit failures.xml -R 'FailpointTest|CrashTest|HalfARound|Publishing|Disk|Link|NetworkTest|HalfClosed|ResetsTest|CableTest|Keys|Start|Faults|Recovery|RelayTest|HostileTest|torture'
   build/release/bin/weft-sim torture --seeds 1..1000 --json > torture.json
   scripts/failure_matrix.py build/release torture.json failures.xml [later.xml …] > docs/failures.md
 """
@@ -52,6 +52,11 @@ NAMED = [
     (r"StartTest\.TwoAggregators", "two aggregators on one folder", "the second is refused, naming the first"),
     (r"StartTest\.APortInUse", "a port in use", "named"),
     (r"StartTest\.TwoClients", "two clients on one state folder", "the second is refused"),
+    (r"RelayTest\.ARootThatWasKilled", "the aggregator above a tree of relays killed in a round", SAME),
+    (r"RelayTest\.AStoppedRelay", "SIGTERM to a relay; it and its members started again", "everybody below stops; the tree goes on, same bits"),
+    (r"RelayTest\.WhatDoesNotBelong", "a relay where updates weigh the same whoever sends them", "refused at the door with the reason"),
+    (r"HostileTest\.EveryRow", "an update wrong in any of 105 ways, from a member with a good key", "refused with a code and the reason; the run is as if the site were not there"),
+    (r"HostileTest\.ARoundInWhichEverything", "a round in which every update is refused", "the round misses its quorum and is tried again; same bits"),
     (r"FaultsTest\.DrawnFaults", "drawn faults of every kind (simulated, 24 seeds)", "same bits"),
     (r"FaultsTest\.AnAggregatorThatDies", "aggregator killed every 0.45 s of a round (simulated)", "same bits"),
     (r"FaultsTest\.AClientThatDies", "client killed every moment of a round (simulated)", "delivers, same bits"),
@@ -68,7 +73,7 @@ NAMED = [
 
 def failpoints(build):
     points = {}
-    for program in ("aggregator", "client"):
+    for program in ("relay", "aggregator", "client"):
         listed = subprocess.run([f"{build}/bin/weft-{program}", "--list-failpoints"], capture_output=True, text=True, check=True).stdout
         for line in listed.splitlines():
             name, what = line.split("  ", 1)
@@ -92,8 +97,9 @@ def rows(build, junits):
         killed = re.search(r"FailpointTest\..*/(\w+)$", name)
         if killed:
             of_client = killed[1].endswith("_of_a_client")
+            who = "a relay" if "RelayFailpoint" in name else "a client" if of_client else "the aggregator"
             point, what = points[killed[1].removesuffix("_of_a_client")]
-            yield f"kill −9 of {'a client' if of_client else 'the aggregator'} at `{point}`: {what}", SAME, name, outcome
+            yield f"kill −9 of {who} at `{point}`: {what}", SAME, name, outcome
             continue
         for pattern, fault, expected in NAMED:
             match = re.search(pattern, name)

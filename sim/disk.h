@@ -49,8 +49,8 @@ class SimDisk : public Store {
   [[nodiscard]] std::vector<std::string> ListBlobs(const std::string& prefix) const override {
     return kept_.ListBlobs(prefix);
   }
-  [[nodiscard]] Result<std::vector<LedgerEvent>> ReadLedger() const override {
-    return kept_.ReadLedger();
+  [[nodiscard]] Status EachEvent(const TakeEvent& take) const override {
+    return kept_.EachEvent(take);
   }
 
  private:

@@ -154,12 +154,8 @@ class Simulation {
 
   // ---- relays ----
 
-  // None without a member.
   [[nodiscard]] size_t RelayCount() const {
-    return std::min(static_cast<size_t>(settings_.sim.relays), population_.clients.size());
-  }
-  [[nodiscard]] static ClientId RelayName(size_t index) {
-    return ClientId{Str("relay-", index < 10 ? "0" : "", index)};
+    return sim::RelayCount(settings_, population_.clients.size());
   }
   void AttachToRelays() {
     for (size_t i = 0; i < population_.clients.size() && RelayCount() > 0; ++i) {
@@ -474,6 +470,12 @@ class Simulation {
 };
 
 }  // namespace
+
+size_t RelayCount(const Settings& settings, size_t clients) {
+  return std::min(static_cast<size_t>(settings.sim.relays), clients);
+}
+
+ClientId RelayName(size_t index) { return ClientId{Str("relay-", index < 10 ? "0" : "", index)}; }
 
 Result<SimulationReport> Simulate(SimulationOptions options) {
   return Simulation(std::move(options)).Run();

@@ -62,6 +62,10 @@ struct SimulationOptions {
       on_notice;  // memory plan, rounds as they are published; may be empty
 };
 
+/// Relays of a federation of so many clients: none without a member.
+[[nodiscard]] size_t RelayCount(const Settings& settings, size_t clients);
+[[nodiscard]] ClientId RelayName(size_t index);
+
 /// kResourceExhausted: the memory plan is over what [sim] memory-mb or the machine allows.
 /// kInternal "[invariant] …": a rule was broken, which is a bug of ours. Else the run's own
 /// outcome.

@@ -7,6 +7,7 @@
 #include <memory>
 #include <utility>
 
+#include "aggregator/forward_work.h"
 #include "aggregator/jobs.h"
 #include "aggregator/merge_work.h"
 #include "aggregator/node_jobs.h"
@@ -29,6 +30,15 @@ void DropAnUpdate(WorkTable& work) {
     MergeJob wrong = job;
     if (wrong.updates.size() > 1) wrong.updates.pop_back();
     return RunMerge(wrong, control);
+  });
+}
+
+// A relay forgets one of its members.
+void ForwardWithoutOne(WorkTable& work) {
+  work.On<ForwardJob>([](const ForwardJob& job, JobControl& control) {
+    ForwardJob wrong = job;
+    if (wrong.round.updates.size() > 1) wrong.round.updates.pop_back();
+    return RunForward(wrong, control);
   });
 }
 
@@ -65,6 +75,7 @@ struct Bug {
 constexpr std::array kBugs = {
     Bug{"merge-drops-an-update", DropAnUpdate},
     Bug{"merge-drifts", Drift},
+    Bug{"relay-drops-an-update", ForwardWithoutOne},
     Bug{"late-counts-in-full", CountLateInFull},
     Bug{"damage-not-looked-for", TrustTheDisk},
     Bug{"disk-acknowledges-early", nullptr, DiskBug::kAcknowledgesEarly},
@@ -80,6 +91,7 @@ const Bug* FindBug(const std::string& name) {
 std::vector<ClientId> NamesOf(const Settings& settings) {
   std::vector<ClientId> names;
   for (int64_t i = 0; i < settings.sim.clients; ++i) names.push_back({Str("client-", i)});
+  for (size_t i = 0; i < RelayCount(settings, names.size()); ++i) names.push_back(RelayName(i));
   return names;
 }
 

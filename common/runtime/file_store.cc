@@ -351,11 +351,11 @@ std::vector<std::string> FileStore::ListBlobs(const std::string& prefix) const {
   return names;
 }
 
-Result<std::vector<LedgerEvent>> FileStore::ReadLedger() const {
+Status FileStore::EachEvent(const TakeEvent& take) const {
   WEFT_TRY_ASSIGN(const std::unique_ptr<LedgerDb> db,
                   LedgerDb::OpenForReading(options_.folder / kLedgerFile));
   LedgerTail tail;
-  return db->ReadAfter(tail);
+  return db->EachAfter(tail, take);
 }
 
 }  // namespace weft

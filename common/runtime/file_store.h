@@ -51,7 +51,7 @@ class FileStore : public Store {
   [[nodiscard]] Result<Blob> ReadPart(const std::string& name, uint64_t offset,
                                       uint64_t length) const override;
   [[nodiscard]] std::vector<std::string> ListBlobs(const std::string& prefix) const override;
-  [[nodiscard]] Result<std::vector<LedgerEvent>> ReadLedger() const override;
+  [[nodiscard]] Status EachEvent(const TakeEvent& take) const override;
 
  private:
   class Writer;

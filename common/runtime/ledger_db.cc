@@ -207,9 +207,9 @@ Result<LedgerTail> LedgerDb::Tail() {
   return tail;
 }
 
-Result<std::vector<LedgerEvent>> LedgerDb::ReadAfter(LedgerTail& tail,
-                                                     std::vector<LedgerEvent>* good) {
-  std::vector<LedgerEvent> events;
+Status LedgerDb::EachAfter(LedgerTail& tail, const Store::TakeEvent& take) {
+  const uint64_t first = tail.seq + 1;
+  Status taken;
   const auto read = [&]() -> Status {
     SQLite::Statement rows(*state_->db,
                            "SELECT seq, wall_us, kind, body, prev_hash, hash FROM events "
@@ -229,15 +229,27 @@ Result<std::vector<LedgerEvent>> LedgerDb::ReadAfter(LedgerTail& tail,
                             tail.hash, ": this row was altered, or one before it replaced"));
       }
       WEFT_TRY(CheckLink(tail, event).Within(state_->file.string()));
-      events.push_back(std::move(event));
+      taken = take(std::move(event));
+      if (!taken.ok()) return OkStatus();
     }
     return OkStatus();
   };
-  const Status status = state_->Guard(Str("read row ", tail.seq + 1), read);
+  const Status status = state_->Guard(Str("read row ", first), read);
+  if (!taken.ok()) return taken;
+  if (status.ok() || status.code() == Code::kDataLoss) return status;
+  return status.Within(Str("after row ", tail.seq));
+}
+
+Result<std::vector<LedgerEvent>> LedgerDb::ReadAfter(LedgerTail& tail,
+                                                     std::vector<LedgerEvent>* good) {
+  std::vector<LedgerEvent> events;
+  const Status status = EachAfter(tail, [&](LedgerEvent event) {
+    events.push_back(std::move(event));
+    return OkStatus();
+  });
   if (status.ok()) return events;
   if (good != nullptr) *good = std::move(events);
-  if (status.code() == Code::kDataLoss) return status;
-  return status.Within(Str("after row ", tail.seq));
+  return status;
 }
 
 }  // namespace weft

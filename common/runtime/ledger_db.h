@@ -35,7 +35,10 @@ class LedgerDb {
   /// Number and hash of the last row.
   [[nodiscard]] Result<LedgerTail> Tail();
 
-  /// Rows after the tail, in order, each checked against the one before it; the tail moves on.
+  /// Hands over the rows after the tail, in order, each checked against the one before it; the tail
+  /// moves on. kDataLoss names the first bad row; ends at the first row that is not taken.
+  [[nodiscard]] Status EachAfter(LedgerTail& tail, const Store::TakeEvent& take);
+  /// All of them.
   /// kDataLoss names the first bad row; the rows before it are then in `good` where that is given.
   [[nodiscard]] Result<std::vector<LedgerEvent>> ReadAfter(
       LedgerTail& tail, std::vector<LedgerEvent>* good = nullptr);

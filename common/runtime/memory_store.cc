@@ -105,10 +105,11 @@ std::vector<std::string> MemoryStore::ListBlobs(const std::string& prefix) const
   return names;
 }
 
-Result<std::vector<LedgerEvent>> MemoryStore::ReadLedger() const {
+Status MemoryStore::EachEvent(const TakeEvent& take) const {
   const std::scoped_lock guard(mutex_);
   WEFT_TRY(VerifyChain(events_));
-  return events_;
+  for (const LedgerEvent& event : events_) WEFT_TRY(take(event));
+  return OkStatus();
 }
 
 }  // namespace weft

@@ -32,7 +32,7 @@ class MemoryStore : public Store {
   void RemoveBlob(std::string name, Done done) override;
   [[nodiscard]] Result<Blob> ReadBlob(const std::string& name) const override;
   [[nodiscard]] std::vector<std::string> ListBlobs(const std::string& prefix) const override;
-  [[nodiscard]] Result<std::vector<LedgerEvent>> ReadLedger() const override;
+  [[nodiscard]] Status EachEvent(const TakeEvent& take) const override;
 
  private:
   [[nodiscard]] Status Allowed(std::string_view operation, const std::string& name) const;

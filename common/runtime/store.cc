@@ -1,5 +1,7 @@
 #include "common/runtime/store.h"
 
+#include <utility>
+
 #include "common/base/str.h"
 
 namespace weft {
@@ -11,6 +13,15 @@ Result<Blob> BlobSource::ReadPart(const std::string& name, uint64_t offset, uint
                         " at offset ", offset));
   }
   return blob.Slice(offset, length);
+}
+
+Result<std::vector<LedgerEvent>> Store::ReadLedger() const {
+  std::vector<LedgerEvent> events;
+  WEFT_TRY(EachEvent([&](LedgerEvent event) {
+    events.push_back(std::move(event));
+    return OkStatus();
+  }));
+  return events;
 }
 
 }  // namespace weft

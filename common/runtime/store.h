@@ -73,8 +73,13 @@ class Store : public BlobSource {
   /// Names of whole blobs that start with `prefix`, sorted.
   [[nodiscard]] virtual std::vector<std::string> ListBlobs(const std::string& prefix) const = 0;
 
-  /// The ledger from its start, chain checked: kDataLoss names the first bad row.
-  [[nodiscard]] virtual Result<std::vector<LedgerEvent>> ReadLedger() const = 0;
+  /// The ledger from its start, chain checked, one event after the other, so that a long one is
+  /// never in memory as a whole: kDataLoss names the first bad row. Ends at the first event that
+  /// `take` does not take, with its status.
+  using TakeEvent = std::function<Status(LedgerEvent event)>;
+  [[nodiscard]] virtual Status EachEvent(const TakeEvent& take) const = 0;
+  /// All of it.
+  [[nodiscard]] Result<std::vector<LedgerEvent>> ReadLedger() const;
 };
 
 }  // namespace weft

@@ -95,8 +95,8 @@ class RecordingStore : public Store {
   [[nodiscard]] std::vector<std::string> ListBlobs(const std::string& prefix) const override {
     return store_.ListBlobs(prefix);
   }
-  [[nodiscard]] Result<std::vector<LedgerEvent>> ReadLedger() const override {
-    return store_.ReadLedger();
+  [[nodiscard]] Status EachEvent(const TakeEvent& take) const override {
+    return store_.EachEvent(take);
   }
 
   std::vector<StoreWrite> writes;

@@ -123,22 +123,24 @@ Result<double> ErrorOf(const std::vector<SiteChange>& changes, const Blob& paylo
 }
 
 // As one client that had all the members' rows would say it.
-UpdateHeader HeaderOf(const ForwardJob& job, const Blob& payload, double error) {
+Result<UpdateHeader> HeaderOf(const ForwardJob& job, const Blob& payload, double error) {
   UpdateHeader header;
   header.spec = job.spec;
   header.codec = job.round.plan.codec;
   double loss = 0;
+  uint64_t clients = 0;
   for (const SpooledUpdate& update : job.round.updates) {
     const UpdateHeader& own = update.header;
-    const uint64_t most = job.round.max_examples;
+    WEFT_TRY_ASSIGN(const uint64_t members, MembersOf(own.spec));
+    const uint64_t most = job.round.max_examples * members;
     header.num_examples += most == 0 ? own.num_examples : std::min(own.num_examples, most);
+    clients += members;
     header.label_tokens += own.label_tokens;
     header.steps += own.steps;
     loss += own.train_loss * static_cast<double>(own.label_tokens);
   }
   header.train_loss = loss / static_cast<double>(header.label_tokens);
-  header.metrics = {{"members", static_cast<double>(job.round.updates.size())},
-                    {"relay_error", error}};
+  header.metrics = {{"members", static_cast<double>(clients)}, {"relay_error", error}};
   header.payload_bytes = payload.size();
   header.payload_sha256 = Sha256Hex(payload.span());
   return header;
@@ -192,7 +194,7 @@ Result<ForwardJob::Output> RunForward(const ForwardJob& job, JobControl&) {
     ForwardJob::Output output;
     WEFT_TRY_ASSIGN(output.payload, EncodeUpdate(update, /*delta=*/false, *codec, form));
     WEFT_TRY_ASSIGN(output.error, ErrorOf(changes, output.payload));
-    output.header = HeaderOf(job, output.payload, output.error);
+    WEFT_TRY_ASSIGN(output.header, HeaderOf(job, output.payload, output.error));
     output.merge_s =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
     return output;

@@ -92,7 +92,7 @@ Status RelayCourse::Start(RunPosition position) {
 }
 
 std::string RelayCourse::NoRelays() const {
-  return "this is a relay itself, and forwards its own members' changes alone";
+  return "";  // a sum of sums is a sum
 }
 
 void RelayCourse::Next() {
@@ -110,11 +110,13 @@ Capabilities RelayCourse::Offer() const {
   int64_t rank = 0;
   for (const ClientId& client : office_.members.PresentNames()) {
     const Capabilities& own = office_.members.Find(client)->offer;
-    // A change is the difference of two adapters: what came back and what was sent.
-    rank += 2 * RankOfClient(own, settings.adapter, 0);
+    // A client's change is the difference of two adapters: what came back and what was sent.
+    rank += own.members > 0 ? own.rank_max : 2 * RankOfClient(own, settings.adapter, 0);
     offer.num_examples = std::min(offer.num_examples + own.num_examples, limits::kExamplesMax);
     offer.eval_examples = std::min(offer.eval_examples + own.eval_examples, limits::kExamplesMax);
-    if (offer.members++ == 0) {
+    const bool first = offer.members == 0;
+    offer.members += std::max<uint32_t>(own.members, 1);
+    if (first) {
       offer.codecs = own.codecs;
     } else {
       std::erase_if(offer.codecs, [&](const std::string& codec) {

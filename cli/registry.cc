@@ -10,6 +10,9 @@ namespace {
 
 constexpr std::array kCommands = {
     Command{"init", "write a federation's files: server, keys, one join file per site", SetUpInit},
+    Command{"init-relay",
+            "write a relay's files from its join file, one join file per site of its own",
+            SetUpInitRelay},
     Command{"train", "train one site alone: an adapter, or with --full the whole model",
             SetUpTrain},
     Command{"eval", "loss and perplexity of a model on a data file", SetUpEval},

@@ -23,6 +23,7 @@ Action SetUpEdit(CLI::App& app);
 Action SetUpEval(CLI::App& app);
 Action SetUpGenerate(CLI::App& app);
 Action SetUpInit(CLI::App& app);
+Action SetUpInitRelay(CLI::App& app);
 Action SetUpKeysAllow(CLI::App& app);
 Action SetUpKeysList(CLI::App& app);
 Action SetUpKeysNew(CLI::App& app);

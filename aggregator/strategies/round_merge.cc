@@ -545,17 +545,6 @@ Result<MergedRound> MergeRound(const Strategy& strategy, const MergeInput& asked
   });
 }
 
-namespace {
-
-// Clients that an update is made of.
-Result<uint64_t> MembersOf(const AdapterSpec& spec) {
-  if (spec.method != kChangeMethod) return uint64_t{1};
-  WEFT_TRY_ASSIGN(const RelayTerms terms, TermsOf(spec));
-  return static_cast<uint64_t>(std::max<int64_t>(terms.members, 1));
-}
-
-}  // namespace
-
 Result<std::vector<double>> ClientWeights(const std::vector<UpdateHeader>& headers,
                                           const std::string& weighting, uint64_t max_examples) {
   std::vector<double> weights;

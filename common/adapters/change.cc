@@ -93,4 +93,10 @@ Result<RelayTerms> TermsOf(const AdapterSpec& change) {
   return terms;
 }
 
+Result<uint64_t> MembersOf(const AdapterSpec& spec) {
+  if (spec.method != kChangeMethod) return uint64_t{1};
+  WEFT_TRY_ASSIGN(const RelayTerms terms, TermsOf(spec));
+  return static_cast<uint64_t>(std::max<int64_t>(terms.members, 1));
+}
+
 }  // namespace weft

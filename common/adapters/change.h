@@ -28,4 +28,7 @@ struct RelayTerms {
 /// What such a spec says; kInvalidArgument naming the option.
 [[nodiscard]] Result<RelayTerms> TermsOf(const AdapterSpec& change);
 
+/// Clients that an update of this spec is made of: 1 but for a relay's.
+[[nodiscard]] Result<uint64_t> MembersOf(const AdapterSpec& spec);
+
 }  // namespace weft

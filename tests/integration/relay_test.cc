@@ -32,16 +32,19 @@ const std::vector<Branch>& Branches() {
 /// The files of the tree. Every link goes over a forwarder, for processes come back on other ports.
 class Tree {
  public:
-  Tree() {
+  /// `middle`: the two relays are members of a third, and that alone is the aggregator's.
+  explicit Tree(bool middle = false) {
     Settings root = QuickSettings();
     root.strategy.global_rank = 16;
     flat_ = root;
     root.run.dir = folder_.path() / "run";
-    root.cohort.min_available_nodes = 2;
+    root.cohort.min_available_nodes = middle ? 1 : 2;
     root.clients.clear();
     root.server = Server("root", root.server);
     Write("root", root);
-    for (const Branch& branch : Branches()) WriteRelay(branch, root);
+    Settings above = root;
+    if (middle) above = WriteRelay({"middle", {}}, root);
+    for (const Branch& branch : Branches()) WriteRelay(branch, above);
     std::ofstream(File("flat.toml")) << ToToml(flat_, false);
   }
 
@@ -54,8 +57,9 @@ class Tree {
     return Listening("root", "weft-aggregator", more);
   }
   [[nodiscard]] std::unique_ptr<Process> Relay(const std::string& name,
-                                               const std::vector<std::string>& more = {}) {
-    std::vector<std::string> arguments{"--server", link("root").endpoint()};
+                                               const std::vector<std::string>& more = {},
+                                               const std::string& above = "root") {
+    std::vector<std::string> arguments{"--server", link(above).endpoint()};
     arguments.insert(arguments.end(), more.begin(), more.end());
     return Listening(name, "weft-relay", arguments);
   }
@@ -110,15 +114,17 @@ class Tree {
     EXPECT_TRUE(AllowKey(File(server + "-allow.txt"), keys.public_key, ClientId{name}).ok());
     return File(name + ".secret");
   }
-  void WriteRelay(const Branch& branch, const Settings& root) {
-    Settings settings = root;
+  Settings WriteRelay(const Branch& branch, const Settings& above) {
+    Settings settings = above;
+    const std::string parent = above.relay.name.empty() ? "root" : above.relay.name;
     settings.run.dir = folder_.path() / branch.relay;
     settings.relay = {.name = branch.relay,
                       .address = "tcp://127.0.0.1:1",  // --server says where
-                      .public_key = root.server.public_key,
-                      .secret_key = Member("root", branch.relay)};
+                      .public_key = above.server.public_key,
+                      .secret_key = Member(parent, branch.relay)};
     settings.server = Server(branch.relay, QuickSettings().server);
-    settings.cohort.min_available_nodes = static_cast<int64_t>(branch.sites.size());
+    settings.cohort.min_available_nodes =
+        branch.sites.empty() ? 2 : static_cast<int64_t>(branch.sites.size());
     for (ClientSettings client : QuickSettings().clients) {
       if (std::find(branch.sites.begin(), branch.sites.end(), client.name) == branch.sites.end()) {
         continue;
@@ -128,6 +134,7 @@ class Tree {
       settings.clients.push_back(client);
     }
     Write(branch.relay, settings);
+    return settings;
   }
   void Write(const std::string& name, const Settings& settings) {
     std::ofstream(File(name + ".toml")) << ToToml(settings, false);
@@ -149,9 +156,12 @@ class Tree {
 /// All processes of it.
 struct Everyone {
   /// `north` are more arguments of the relay of that name.
-  explicit Everyone(Tree& tree, const std::vector<std::string>& north = {}) : root(tree.Root()) {
+  explicit Everyone(Tree& tree, const std::vector<std::string>& north = {},
+                    const std::string& above = "root")
+      : root(tree.Root()) {
     for (const Branch& branch : Branches()) {
-      relays[branch.relay] = tree.Relay(branch.relay, branch.relay == "north" ? north : none);
+      relays[branch.relay] =
+          tree.Relay(branch.relay, branch.relay == "north" ? north : none, above);
       for (const std::string& site : branch.sites) {
         clients[site] = tree.Client(branch.relay, site);
       }
@@ -185,9 +195,8 @@ const std::vector<std::string>& Undisturbed() {
   return *hashes;
 }
 
-TEST(RelayTest, ATreeArrivesWhereTheFlatFederationDoes) {
-  Tree tree;
-  Everyone(tree).ExpectCompleted();
+// Of the run of all sites without relays, and what it must have come to.
+void ExpectAsFlat(const Tree& tree) {
   const Ran flat = Execute("weft-sim", {tree.File("flat.toml"), "--json"});
   ASSERT_TRUE(Succeeded(flat));
   const auto wanted = nlohmann::json::parse(flat.out).at("eval_loss").get<std::vector<double>>();
@@ -195,11 +204,16 @@ TEST(RelayTest, ATreeArrivesWhereTheFlatFederationDoes) {
   ASSERT_EQ(got.size(), wanted.size());
   EXPECT_LT(got.back(), got.front() - 0.1) << "it learns";
   for (size_t i = 0; i < got.size(); ++i) EXPECT_NEAR(got[i], wanted[i], 1e-4) << "version " << i;
+}
+
+TEST(RelayTest, ATreeArrivesWhereTheFlatFederationDoes) {
+  Tree tree;
+  Everyone(tree).ExpectCompleted();
+  ExpectAsFlat(tree);
   // The sites' own evaluations come through as well.
-  for (const EvalReported& event : tree.EventsOf<EvalReported>("run")) {
-    EXPECT_GT(event.report.label_tokens, 0u) << event.report.client;
-  }
-  EXPECT_EQ(tree.EventsOf<EvalReported>("run").size(), 2 * got.size());
+  const auto reports = tree.EventsOf<EvalReported>("run");
+  EXPECT_EQ(reports.size(), 2 * tree.Losses().size());
+  for (const EvalReported& event : reports) EXPECT_GT(event.report.label_tokens, 0u);
   for (const Branch& branch : Branches()) {
     const auto forwarded = tree.EventsOf<UpdateForwarded>(branch.relay);
     EXPECT_EQ(forwarded.size(), 3u) << branch.relay;
@@ -207,6 +221,18 @@ TEST(RelayTest, ATreeArrivesWhereTheFlatFederationDoes) {
     EXPECT_TRUE(tree.Verified(branch.relay));
   }
   EXPECT_TRUE(tree.Verified("run"));
+}
+
+TEST(RelayTest, SoDoesATreeOfThreeLevels) {
+  Tree tree(/*middle=*/true);
+  Everyone all(tree, {}, "middle");
+  all.relays["middle"] = tree.Relay("middle");
+  all.ExpectCompleted();
+  ExpectAsFlat(tree);
+  EXPECT_EQ(tree.EventsOf<UpdateAccepted>("run").size(), 3u) << "one a round";
+  for (const UpdateAccepted& event : tree.EventsOf<UpdateAccepted>("run")) {
+    EXPECT_EQ(event.header.num_examples, 3u * 2 * 4) << "steps × batch of three sites";
+  }
 }
 
 std::vector<std::string> Deaths() {

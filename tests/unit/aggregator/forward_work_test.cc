@@ -198,6 +198,23 @@ TEST_P(ForwardWorkTest, ATreeOfRelaysArrivesWhereTheFlatFederationDoes) {
   EXPECT_LT(Difference(Merge("state", {flat[0], flat[1], south}).state, wanted), 2e-6);
 }
 
+// A relay of two relays, by the first of which it is sent what it sends on.
+TEST_P(ForwardWorkTest, SoDoesATreeOfThreeLevels) {
+  const std::vector<Member>& all = Members();
+  std::vector<Sent> flat;
+  for (const Member& member : all) flat.push_back(Trained(member, "state"));
+  const Blob wanted = Merge("state", flat).state;
+  const ClientPlan top = RelayPlan("top", 34, 4);
+  const Sent north = Relay("north", 12, {all[0], all[1]});
+  const Sent south = Relay("south", 22, {all[2], all[3]});
+  const Result<ForwardJob::Output> output =
+      RunForward({.round = JobOf("relay-state", {north, south}), .spec = top.adapter}, control_);
+  ASSERT_TRUE(output.ok()) << output.status();
+  EXPECT_EQ(output->header.num_examples, 105u);
+  EXPECT_EQ(output->header.metrics.front(), std::make_pair(std::string("members"), 4.0));
+  EXPECT_LT(Difference(Merge("state", {Spool(top, output->payload, 105)}).state, wanted), 2e-6);
+}
+
 TEST_P(ForwardWorkTest, WhatIsCutIsSaid) {
   const std::vector<Member>& all = Members();
   const ForwardJob::Output whole = Forward(RelayPlan("north", 20, 2), {all[1], all[3]});

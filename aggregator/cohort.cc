@@ -71,8 +71,13 @@ std::vector<ClientId> SampleEvaluators(const CohortSettings& cohort, uint64_t se
 }
 
 int64_t RankOfClient(const Capabilities& offer, const AdapterSpec& adapter, int64_t global_rank) {
-  // A relay's change is no choice of the global adapter's slots.
-  if (offer.members > 0) return global_rank > 0 ? offer.rank_max : adapter.rank;
+  if (offer.members > 0) {
+    if (global_rank == 0) return adapter.rank;
+    // What its members send back adds up to as many ranks as they have, half of what the relay
+    // offers; what they were sent lies in the global adapter's own.
+    const int64_t sent_back = std::min(offer.rank_max / 2, int64_t{offer.members} * global_rank);
+    return std::clamp<int64_t>(sent_back + global_rank, 1, std::max<int64_t>(offer.rank_max, 1));
+  }
   const int64_t offered = offer.rank_max > 0 ? offer.rank_max : adapter.rank;
   return global_rank > 0 ? std::min(offered, global_rank) : offered;
 }

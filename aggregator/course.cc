@@ -156,7 +156,7 @@ void Course::TryGathered() {
                                        " members needed for ", purpose_,
                                        " are here; missing: ", Names(office_.members.Away()),
                                        ". Start more clients, or lower "
-                                       "cohort.min-available-nodes")));
+                                       "cohort.min-available-nodes and cohort.min-train-nodes")));
   }
   if (office_.env.clock.Now() - reported_ >= kReportEvery) {
     reported_ = office_.env.clock.Now();

@@ -39,11 +39,12 @@ Result<LowRankSum> SumOfChanges(const MergeInputs& inputs, size_t site) {
   return sum;
 }
 
-Result<SiteChange> ChangeOf(const MergeInputs& inputs, size_t site, int64_t rank) {
+// In factors of `rank`, of which the first `most` are used.
+Result<SiteChange> ChangeOf(const MergeInputs& inputs, size_t site, int64_t rank, int64_t most) {
   const LinearSite& layer = inputs.global.adapter.sites[site].site;
   WEFT_TRY_ASSIGN(const LowRankSum sum, SumOfChanges(inputs, site));
-  const Recompressed svd = Recompress(
-      sum, [rank](const at::Tensor& spectrum) { return std::min(rank, spectrum.size(0)); });
+  const Recompressed svd =
+      Recompress(sum, [&](const at::Tensor& spectrum) { return std::min(most, spectrum.size(0)); });
   const int64_t kept = svd.S_Q.size(0);
   SiteChange change;
   change.whole = EnergyFrom(svd.spectrum, 0);
@@ -57,13 +58,15 @@ Result<SiteChange> ChangeOf(const MergeInputs& inputs, size_t site, int64_t rank
   return change;
 }
 
-Result<std::vector<SiteChange>> ChangesOf(const MergeInputs& inputs, const AdapterSpec& spec) {
+Result<std::vector<SiteChange>> ChangesOf(const MergeInputs& inputs, const ForwardJob& job) {
   const std::vector<SiteState>& sites = inputs.global.adapter.sites;
-  WEFT_TRY_ASSIGN(const Adapter* method, FindAdapter(spec.method));
+  WEFT_TRY_ASSIGN(const Adapter* method, FindAdapter(job.spec.method));
   std::vector<SiteChange> changes(sites.size());
   std::vector<Status> statuses(sites.size());
   ForEachSite(sites.size(), [&](size_t site, StackMemory&) {
-    Result<SiteChange> change = ChangeOf(inputs, site, method->FactorRank(spec, sites[site].site));
+    const int64_t rank = method->FactorRank(job.spec, sites[site].site);
+    const int64_t most = job.rank == 0 ? rank : std::min(job.rank, rank);
+    Result<SiteChange> change = ChangeOf(inputs, site, rank, most);
     if (change.ok()) {
       changes[site] = std::move(*change);
     } else {
@@ -185,7 +188,7 @@ Result<ForwardJob::Output> RunForward(const ForwardJob& job, JobControl&) {
     MergeJob round = job.round;
     round.weighting = terms.weighting;
     WEFT_TRY_ASSIGN(const MergeInputs inputs, OpenMerge(round));
-    WEFT_TRY_ASSIGN(const std::vector<SiteChange> changes, ChangesOf(inputs, job.spec));
+    WEFT_TRY_ASSIGN(const std::vector<SiteChange> changes, ChangesOf(inputs, job));
     AdapterState update = StateOf(job.spec, inputs.global, changes);
     WEFT_TRY_ASSIGN(update.dense, MeanOfDense(*inputs.updates));
     WEFT_TRY_ASSIGN(const Codec* codec, FindCodec(job.round.plan.codec));

@@ -93,6 +93,7 @@ struct ForwardJob {
   };
   MergeJob round;    // strategy and state are what the members' cuts were made with
   AdapterSpec spec;  // of the update
+  int64_t rank = 0;  // that it is cut to; 0: to the spec's, which all of the sum fits into
 };
 
 /// Merges the statistics that a round measured and fits a posterior to them.

@@ -124,7 +124,7 @@ Capabilities RelayCourse::Offer() const {
       });
     }
   }
-  offer.rank_max = std::min(settings.relay.rank > 0 ? settings.relay.rank : rank, limits::kRankMax);
+  offer.rank_max = std::min(rank, limits::kRankMax);
   return offer;
 }
 

@@ -568,7 +568,8 @@ void RoundRunner::NoteTaken() {
 void RoundRunner::Forward() {
   ForwardJob job{.round = MakeMergeJob(office_.options.settings, round_->plan(), office_.state_blob,
                                        round_->Updates(), office_.env.store),
-                 .spec = *start_.forward};
+                 .spec = *start_.forward,
+                 .rank = office_.options.settings.relay.rank};
   start_.state = Blob();
   Submit<ForwardJob>(office_.env.executor, std::move(job), Nanos{0}, std::make_shared<JobControl>(),
                      [this](const Result<ForwardJob::Output>& update) {

@@ -17,7 +17,7 @@ cd "$(dirname "$0")/.."
 say() { printf 'setup: %s\n' "$*"; }
 die() { printf 'setup: error: %s\n' "$*" >&2; exit 1; }
 
-mode=release build=yes targets=(weft weft-aggregator weft-client weft-sim)
+mode=release build=yes targets=(weft weft-aggregator weft-client weft-relay weft-sim)
 for word in "$@"; do
   case "$word" in
     --core) mode=core targets=() ;;

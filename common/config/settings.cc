@@ -402,8 +402,8 @@ void BindRelay(std::vector<Binding>& t, Settings& s) {
   t.push_back({"relay", "secret-key", &v.secret_key,
                "The relay's key file (mode 0600) as a client of the aggregator above.", Path()});
   t.push_back({"relay", "rank", &v.rank,
-               "Rank of the relay's updates; 0: twice its members' ranks added up, which cuts "
-               "nothing.",
+               "Rank that the relay's updates are cut to, with the error in its ledger; 0: none is "
+               "cut.",
                Between(0, limits::kRankMax)});
 }
 

@@ -161,7 +161,7 @@ struct RelaySettings {
   std::string address;     // tcp://host:port of the aggregator above
   std::string public_key;  // its public key, text (Z85) or file
   std::string secret_key;  // the relay's file as that aggregator's client
-  int64_t rank = 0;  // of its updates; 0: twice its members' ranks added up, which cuts nothing
+  int64_t rank = 0;        // that its updates are cut to; 0: none is cut
 };
 
 /// [sim]

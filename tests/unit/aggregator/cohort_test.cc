@@ -140,5 +140,18 @@ TEST(CohortTest, WhoIsStillAtAnEarlierRoundIsSentThatRoundsPlan) {
   EXPECT_NE(CutKey(later.cohort[1]), CutKey(later.cohort[0])) << "it started from another version";
 }
 
+TEST(CohortTest, ARelayIsAskedForTheRanksThatItsMembersChangesAddUpTo) {
+  AdapterSpec adapter;
+  adapter.rank = 16;
+  Capabilities relay;
+  relay.rank_max = 2 * (4 + 8);  // what came back and what was sent, of two members
+  relay.members = 2;
+  EXPECT_EQ(RankOfClient(relay, adapter, 16), 2 * (4 + 8)) << "no more than it offers";
+  EXPECT_EQ(RankOfClient(relay, adapter, 6), 4 + 8 + 6) << "what was sent lies in the global's 6";
+  EXPECT_EQ(RankOfClient(relay, adapter, 3), 2 * 3 + 3)
+      << "nobody trains more than the global rank";
+  EXPECT_EQ(RankOfClient(relay, adapter, 0), 16) << "it does not say its members' ranks";
+}
+
 }  // namespace
 }  // namespace weft

@@ -156,8 +156,8 @@ class ForwardWorkTest : public ::testing::TestWithParam<const char*> {
     Write("relay-state", adopted->state);
     std::vector<Sent> updates;
     for (const Member& member : members) updates.push_back(Trained(member, "relay-state"));
-    Result<ForwardJob::Output> output =
-        RunForward({.round = JobOf("relay-state", updates), .spec = relay.adapter}, control_);
+    Result<ForwardJob::Output> output = RunForward(
+        {.round = JobOf("relay-state", updates), .spec = relay.adapter, .rank = limit_}, control_);
     WEFT_CHECK(output.ok(), output.status());
     return std::move(*output);
   }
@@ -184,6 +184,7 @@ class ForwardWorkTest : public ::testing::TestWithParam<const char*> {
   MemoryStore store_;
   StrategySettings settings_;
   AdapterSpec global_;
+  int64_t limit_ = 0;  // relay.rank
 };
 
 TEST_P(ForwardWorkTest, ATreeOfRelaysArrivesWhereTheFlatFederationDoes) {
@@ -191,8 +192,8 @@ TEST_P(ForwardWorkTest, ATreeOfRelaysArrivesWhereTheFlatFederationDoes) {
   std::vector<Sent> flat;
   for (const Member& member : all) flat.push_back(Trained(member, "state"));
   const Blob wanted = Merge("state", flat).state;
-  const Sent north = Relay("north", 12, {all[0], all[1]});
-  const Sent south = Relay("south", 22, {all[2], all[3]});
+  const Sent north = Relay("north", 2 + 4 + 8, {all[0], all[1]});  // their ranks and the global's
+  const Sent south = Relay("south", 3 + 8 + 8, {all[2], all[3]});
   EXPECT_LT(Difference(Merge("state", {north, south}).state, wanted), 2e-6);
   // A relay beside a client of its own.
   EXPECT_LT(Difference(Merge("state", {flat[0], flat[1], south}).state, wanted), 2e-6);
@@ -204,9 +205,9 @@ TEST_P(ForwardWorkTest, SoDoesATreeOfThreeLevels) {
   std::vector<Sent> flat;
   for (const Member& member : all) flat.push_back(Trained(member, "state"));
   const Blob wanted = Merge("state", flat).state;
-  const ClientPlan top = RelayPlan("top", 34, 4);
-  const Sent north = Relay("north", 12, {all[0], all[1]});
-  const Sent south = Relay("south", 22, {all[2], all[3]});
+  const ClientPlan top = RelayPlan("top", 2 + 4 + 3 + 8 + 8, 4);
+  const Sent north = Relay("north", 2 + 4 + 8, {all[0], all[1]});  // their ranks and the global's
+  const Sent south = Relay("south", 3 + 8 + 8, {all[2], all[3]});
   const Result<ForwardJob::Output> output =
       RunForward({.round = JobOf("relay-state", {north, south}), .spec = top.adapter}, control_);
   ASSERT_TRUE(output.ok()) << output.status();
@@ -231,6 +232,11 @@ TEST_P(ForwardWorkTest, WhatIsCutIsSaid) {
   }
   EXPECT_GT(cut.error, 0.05);
   EXPECT_NEAR(cut.error, std::sqrt(lost / square), 1e-5);
+  // As relay.rank cuts it, in factors of the rank that was asked for.
+  limit_ = 2;
+  const ForwardJob::Output limited = Forward(RelayPlan("north", 20, 2), {all[1], all[3]});
+  EXPECT_NEAR(limited.error, cut.error, 1e-9);
+  EXPECT_LT(limited.payload.size(), whole.payload.size() / 2);
 }
 
 TEST_P(ForwardWorkTest, TheHeaderIsThatOfOneClientWithAllTheRows) {

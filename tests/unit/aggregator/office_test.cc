@@ -5,8 +5,8 @@
 #include <gtest/gtest.h>
 
 #include "aggregator/daemon.h"
-#include "aggregator/premises.h"
 #include "aggregator/node_jobs.h"
+#include "aggregator/premises.h"
 #include "common/crypto/digest.h"
 #include "common/runtime/blob_name.h"
 #include "tests/support/temp_folder.h"

@@ -238,6 +238,15 @@ void RelayCourse::OnAdopted(AdoptJob::Output adopted) {
                      });
 }
 
+// What was forwarded, and what it was made of: the aggregator above has it.
+void RelayCourse::RemoveSpent() {
+  for (const char* spent : {"spool/", "forwarded/"}) {
+    for (const std::string& blob : office_.env.store.ListBlobs(spent)) {
+      office_.env.store.RemoveBlob(blob, [](const Status&) {});
+    }
+  }
+}
+
 // All of what led to the version that has just been adopted.
 void RelayCourse::RemoveOld(RoundId version) {
   attempts_ = misses_ = 0;
@@ -245,11 +254,7 @@ void RelayCourse::RemoveOld(RoundId version) {
   at_.forwarded.reset();
   at_.accepted.clear();
   rounds_.ForgetAccepted();
-  for (const char* spent : {"spool/", "forwarded/"}) {
-    for (const std::string& blob : office_.env.store.ListBlobs(spent)) {
-      office_.env.store.RemoveBlob(blob, [](const Status&) {});
-    }
-  }
+  RemoveSpent();
   Pass(Failpoint::kSpoolRemoved);
   std::vector<std::string> old;
   for (const auto& [earlier, blob] : at_.states) {
@@ -359,20 +364,24 @@ void RelayCourse::OnForwarded(const Result<ForwardJob::Output>& update) {
                                                          {"error", event.error},
                                                          {"bytes", event.file.bytes},
                                                          {"merge_s", event.merge_s}});
-  office_.env.store.WriteBlob(event.file.name, std::move(update->payload),
-                              [this, event](const Status& status) {
+  office_.env.store.WriteBlob(event.file.name, update->payload,
+                              [this, event, payload = update->payload](const Status& status) {
                                 if (office_.over()) return;
                                 if (!status.ok())
                                   return office_.GiveUp(status.Within("[relay] the update"));
-                                office_.Record({event}, [this, event] {
-                                  if (office_.over()) return;
-                                  Pass(Failpoint::kUpdateForwarded);
-                                  at_.forwarded = event;
-                                  if (!asked_) return;
-                                  if (!asked_->ready) return Adopt();  // of a later question
-                                  if (!AnswerFromBefore()) Begin();
+                                office_.Record({event}, [this, event, payload] {
+                                  if (!office_.over()) OnForwardRecorded(event, payload);
                                 });
                               });
+}
+
+void RelayCourse::OnForwardRecorded(const UpdateForwarded& event, const Blob& payload) {
+  Pass(Failpoint::kUpdateForwarded);
+  at_.forwarded = event;
+  if (!asked_) return;
+  if (!asked_->ready) return Adopt();  // of a later question
+  if (asked_->round.bundle_sha256 != event.bundle_sha256) return Begin();
+  Answer(RelayedUpdate{event.header, payload});
 }
 
 void RelayCourse::Answer(const Result<RelayedUpdate>& update) {
@@ -452,6 +461,7 @@ void RelayCourse::Tick() {
 void RelayCourse::End(const std::string& state, const std::string& reason) {
   if (ended_) return;
   Course::End(state, reason);
+  if (state == kRunCompleted) RemoveSpent();
   Answer(Cancelled("the run is over here"));
   Report(Cancelled("the run is over here"));
   hooks_.ended();

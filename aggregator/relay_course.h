@@ -79,9 +79,11 @@ class RelayCourse final : public Course {
   void RunRound(RoundPlan plan, bool recorded);
   void OnMissed(const std::string& reason);
   void OnForwarded(const Result<ForwardJob::Output>& update);
+  void OnForwardRecorded(const UpdateForwarded& event, const Blob& payload);
   [[nodiscard]] bool AnswerFromBefore();
   void Answer(const Result<RelayedUpdate>& update);
   void RemoveOld(RoundId version);
+  void RemoveSpent();
   void StartEvaluation(Blob state);
   void OnEvaluated();
   void Report(Result<EvalReport> report);

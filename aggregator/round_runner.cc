@@ -477,6 +477,9 @@ void RoundRunner::Miss() {
   const std::string reason =
       Str("round ", round_->plan().round, " missed its quorum of ",
           round_->QuorumSize(office_.options.settings.cohort), ": ", round_->Describe());
+  office_.env.log.Warn(
+      "round missed its quorum",
+      {{"round", round_->plan().round}, {"attempt", round_->attempt()}, {"why", reason}});
   EndMissed("the round closed without its quorum", reason, [this, reason] {
     if (!office_.over()) outcomes_.missed(reason);
   });
@@ -484,15 +487,14 @@ void RoundRunner::Miss() {
 
 void RoundRunner::CallOff(const std::string& reason) {
   if (stage_ == Stage::kCutting) return Abandon();
-  if (stage_ == Stage::kCollecting) EndMissed(reason, reason, [] {});
+  if (stage_ != Stage::kCollecting) return;
+  office_.env.log.Warn("round called off", {{"round", round_->plan().round}, {"why", reason}});
+  EndMissed(reason, reason, [] {});
 }
 
 void RoundRunner::EndMissed(const std::string& told, const std::string& reason,
                             std::function<void()> then) {
   SendHome(told);
-  office_.env.log.Warn(
-      "round missed",
-      {{"round", round_->plan().round}, {"attempt", round_->attempt()}, {"why", reason}});
   stage_ = Stage::kIdle;
   const RoundMissed event{
       .round = round_->plan().round, .attempt = round_->attempt(), .reason = reason};

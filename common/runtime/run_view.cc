@@ -185,8 +185,10 @@ struct Folder {
     round.state = event.adopted && round.state.empty() ? "adopted" : "published";
     round.published_us = wall_us;
     round.adapter_sha256 = event.adapter_sha256;
-    round.certificate = event.certificate;
-    if (!event.adopted) round.merge_s = event.merge_s;
+    if (!event.adopted) {
+      round.certificate = event.certificate;
+      round.merge_s = event.merge_s;
+    }
     round.peft_folder = event.peft_folder;
     round.reason.clear();
     for (ClientRow& client : round.clients) {
@@ -199,6 +201,8 @@ struct Folder {
     RoundRow& round = Round(event.round);
     round.state = "forwarded";
     round.merge_s = event.merge_s;
+    round.certificate.error_published = event.error;
+    round.certificate.rank = event.header.spec.rank;
     round.reason.clear();
     for (ClientRow& client : round.clients) {
       if (client.state == "accepted") client.merge_s = event.merge_s;

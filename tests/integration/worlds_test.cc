@@ -217,7 +217,7 @@ TEST(AttackedWorldsTest, TheSimulatorsReportNamesTheAttackersAndWhoWasTurnedAway
   ASSERT_EQ(attack.at("refused").size(), 3u) << "one a round";
   EXPECT_EQ(attack.at("refused")[1].at("round"), 2);
   EXPECT_EQ(attack.at("refused")[1].at("client"), "weaver");
-  EXPECT_NE(attack.at("refused")[1].at("reason").get<std::string>().find("rank 32"),
+  EXPECT_NE(attack.at("refused")[1].at("reason").get<std::string>().find("rank is 32"),
             std::string::npos)
       << attack;
 }

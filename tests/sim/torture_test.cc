@@ -74,7 +74,7 @@ TEST_F(TortureTest, EveryBugIsNoticedWithinAFewSeeds) {
     Torture torture = Open(bug);
     std::optional<TortureOutcome> caught;
     for (uint64_t seed = 1; seed <= 12 && !caught; ++seed) {
-      for (const char* name : {"crashes", "late", "damage"}) {
+      for (const char* name : {"crashes", "late", "damage", "relays"}) {
         TortureOutcome outcome = torture.Run(**FindScenario(name), seed);
         if (!outcome.status.ok()) caught = std::move(outcome);
       }

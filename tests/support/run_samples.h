@@ -128,4 +128,25 @@ inline std::vector<LedgerEvent> SampleLedger(const std::vector<RunEvent>& events
   return rows;
 }
 
+/// A version that a relay has from above.
+inline RoundPublished SampleAdopted(uint32_t version, const std::string& state) {
+  RoundPublished adopted = SamplePublished(version, state);
+  adopted.certificate = {};
+  adopted.adopted = true;
+  return adopted;
+}
+
+/// What its members changed in that round, as one update.
+inline UpdateForwarded SampleForwarded(uint32_t round, const std::string& payload) {
+  UpdateForwarded forwarded;
+  forwarded.round = {round};
+  forwarded.file = {"forwarded/round-" + std::to_string(round), payload.size(),
+                    Sha256Hex(AsBytes(payload))};
+  forwarded.header.spec.rank = 28;
+  forwarded.header.num_examples = 20;
+  forwarded.error = 1e-7;
+  forwarded.merge_s = 0.5;
+  return forwarded;
+}
+
 }  // namespace weft::testing

@@ -62,6 +62,31 @@ TEST(ReplayTest, EveryStepOfASampleRunIsWhereItSays) {
   EXPECT_EQ(end.finished->state, kRunCompleted);
 }
 
+TEST(ReplayTest, ARelayAdoptsWhateverVersionTheAggregatorAboveHasComeTo) {
+  const std::vector<RunEvent> events = {RunStarted{},
+                                        testing::SampleAdopted(4, "four"),
+                                        SampleOpened(5, 1),
+                                        SampleUpdate(5, "harbour", 2, 100, "u"),
+                                        testing::SampleForwarded(5, "sum"),
+                                        testing::SampleAdopted(8, "eight"),
+                                        SampleOpened(9, 1)};
+  EXPECT_TRUE(At(events, 4).open.has_value());
+  const RunPosition forwarded = At(events, 5);
+  EXPECT_FALSE(forwarded.open.has_value());
+  EXPECT_EQ(forwarded.forwarded->header.num_examples, 20u);
+  EXPECT_EQ(forwarded.accepted.size(), 1u) << "should what was forwarded be damaged";
+  const RunPosition adopted = At(events, 6);
+  EXPECT_EQ(adopted.published->version, RoundId{8});
+  EXPECT_TRUE(adopted.accepted.empty());
+  EXPECT_FALSE(adopted.forwarded.has_value());
+  EXPECT_FALSE(adopted.merged_from.has_value()) << "nothing here to make it again from";
+  EXPECT_EQ(adopted.norms, std::vector<double>{1.5});
+  EXPECT_EQ(At(events, 7).open->plan.round, RoundId{9});
+  const std::vector<RunEvent> back = {RunStarted{}, testing::SampleAdopted(4, "four"),
+                                      testing::SampleAdopted(3, "three")};
+  EXPECT_EQ(Replay(SampleLedger(back)).status().code(), Code::kDataLoss);
+}
+
 TEST(ReplayTest, WhoWasAskedAndHasNotDeliveredIsStillAtIt) {
   RoundOpened second = SampleOpened(2, 1);
   second.plan.cohort[1].asked = {1};

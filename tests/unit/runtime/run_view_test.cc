@@ -166,6 +166,29 @@ TEST(RunViewTest, ALostUpdateCountsNoLongerUntilItIsAcceptedAgain) {
   EXPECT_TRUE(fold.view().rounds[1].clients[1].reason.empty());
 }
 
+TEST(RunViewTest, ARelaysRoundIsForwardedAndThenPublishedAbove) {
+  std::vector<RunEvent> events = {RunStarted{}, SampleAdopted(4, "four"), SampleOpened(5, 1),
+                                  SampleUpdate(5, "harbour", 2, 100, "u"),
+                                  SampleForwarded(5, "sum")};
+  const auto view = [&] {
+    RunFold fold;
+    for (const LedgerEvent& row : SampleLedger(events)) EXPECT_TRUE(fold.Add(row).ok());
+    return fold.view();
+  };
+  ASSERT_EQ(view().rounds.size(), 2u);
+  EXPECT_EQ(view().rounds[0].state, "adopted");
+  EXPECT_EQ(view().rounds[1].state, "forwarded");
+  EXPECT_EQ(view().rounds[1].certificate.error_published, 1e-7);
+  EXPECT_EQ(view().rounds[1].certificate.rank, 28);
+  EXPECT_EQ(view().published, 4u);
+  events.emplace_back(SampleAdopted(5, "five"));
+  EXPECT_EQ(view().rounds[1].state, "published");
+  EXPECT_EQ(view().rounds[1].certificate.error_published, 1e-7) << "its own, not the one above's";
+  EXPECT_EQ(view().rounds[1].merge_s, 0.5);
+  events.emplace_back(SampleAdopted(9, "nine"));
+  EXPECT_EQ(view().rounds.back().state, "adopted") << "rounds that it had no part in";
+}
+
 TEST(RunViewTest, AResumedRunIsRunningAgain) {
   std::vector<RunEvent> events = SampleRun();
   events.emplace_back(RunResumed{.round = {2}, .software = "weft"});

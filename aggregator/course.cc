@@ -60,6 +60,41 @@ Status Course::MatchLayers() {
   return OkStatus();
 }
 
+Status Course::TakeUp(RunPosition position) {
+  const Settings& settings = office_.options.settings;
+  WEFT_TRY(MatchLayers());
+  at_ = std::move(position);
+  office_.global = settings.adapter;
+  office_.global.rank = 0;
+  if (at_.started) {
+    WEFT_TRY(CheckSameRun(*at_.started));
+    office_.global = at_.started->adapter;
+  } else {
+    WEFT_TRY(CheckNothingWasLost());
+  }
+  for (const ClientSettings& client : settings.clients) {
+    office_.members.Expect(ClientId{client.name});
+  }
+  for (const ClientId& client : at_.members) office_.members.Expect(client);
+  rounds_.SetNorms(at_.norms);
+  evaluations_.SetBest(at_.best);
+  attempts_ = at_.attempts;
+  misses_ = at_.misses;
+  if (at_.published) {
+    published_ = true;
+    office_.version = at_.published->version;
+    office_.state_blob = at_.published->state.name;
+  }
+  return OkStatus();
+}
+
+void Course::StayCompleted() {
+  office_.env.log.Info("the run has already been completed", {{"rounds", office_.version}});
+  ending_ = RunEnded{.state = kRunCompleted, .reason = at_.finished->reason};
+  ended_ = true;
+  office_.SetOver();
+}
+
 void Course::RecordResumed() {
   resumed_ = true;
   const bool changed = office_.options.settings_toml != at_.settings_toml;
@@ -180,6 +215,24 @@ RunStarted Course::MakeRunStarted() const {
                     .software = kSoftware,
                     .protocol = kProtocolVersion,
                     .settings_toml = office_.options.settings_toml};
+}
+
+Status Course::CheckCohort(const RoundPlan& plan) const {
+  const auto needed =
+      static_cast<size_t>(std::max<int64_t>(office_.options.settings.cohort.min_train_nodes, 1));
+  if (plan.cohort.size() >= needed) return OkStatus();
+  return FailedPrecondition(Str("[cohort] round ", plan.round, ": ", plan.cohort.size(),
+                                " members hold training rows, cohort.min-train-nodes wants ",
+                                needed));
+}
+
+void Course::RemoveStates(const std::vector<std::string>& blobs, const std::string& reason) {
+  if (blobs.empty()) return;
+  office_.Record({BlobsRemoved{.blobs = blobs, .reason = reason}}, [this, blobs] {
+    for (const std::string& blob : blobs) {
+      office_.env.store.RemoveBlob(blob, [](const Status&) {});
+    }
+  });
 }
 
 bool Course::ReadState(RoundId version, Blob* state) {

@@ -56,10 +56,12 @@ class Course {
   virtual void Next() = 0;
 
   // ---- start ----
-  /// The layers that carry the adapter, and a rank that is one.
-  [[nodiscard]] Status MatchLayers();
-  [[nodiscard]] Status CheckSameRun(const RunStarted& started) const;
-  [[nodiscard]] Status CheckNothingWasLost() const;
+  /// Everything that any course takes from the ledger and the settings, checked against each other:
+  /// layers, the run, members to expect, where it stands. A global adapter that the ledger does not
+  /// know has rank 0.
+  [[nodiscard]] Status TakeUp(RunPosition position);
+  /// The ledger's run was completed: there is nothing left to do.
+  void StayCompleted();
   [[nodiscard]] RunStarted MakeRunStarted() const;
   /// The daemon goes on with a run that is in the ledger.
   void RecordResumed();
@@ -81,6 +83,10 @@ class Course {
   /// Draws the round's cohort: those whose update is here or under way, and others.
   void FillCohort(const CohortSettings& cohort, uint32_t attempt,
                   const std::map<ClientId, UpdateAccepted>& accepted, RoundPlan& plan);
+  /// kFailedPrecondition unless enough members train in the round.
+  [[nodiscard]] Status CheckCohort(const RoundPlan& plan) const;
+  /// On record, then from the disk.
+  void RemoveStates(const std::vector<std::string>& blobs, const std::string& reason);
   /// False: the run is given up.
   [[nodiscard]] bool ReadState(RoundId version, Blob* state);
 
@@ -103,6 +109,10 @@ class Course {
   bool ended_ = false;
 
  private:
+  /// The layers that carry the adapter, and a rank that is one.
+  [[nodiscard]] Status MatchLayers();
+  [[nodiscard]] Status CheckSameRun(const RunStarted& started) const;
+  [[nodiscard]] Status CheckNothingWasLost() const;
   void Notice(int64_t rank, const std::vector<std::string>& capped);
 
   bool gathering_ = false;

@@ -39,13 +39,8 @@ Status RunAggregatorDaemon(AggregatorDaemon daemon) {
   WEFT_TRY(premises.Open(options.evaluate_here));
   if (daemon.on_bound) daemon.on_bound(premises.endpoint());
   AggregatorNode node(premises.env(), std::move(options));
-  WEFT_TRY(node.Start());
-  premises.OnStop([&node](const Status& why) { node.Stop(why); });
-  premises.loop().RunUntil([&] { return node.Finished(); });
-  premises.OnStop({});
-  const Status outcome = node.Outcome();
-  if (premises.StopRequest()) premises.ForgetStopRequest();
-  return outcome;
+  WEFT_TRY(premises.Run(node));
+  return node.Outcome();
 }
 
 }  // namespace weft

@@ -169,6 +169,7 @@ std::optional<std::string> Premises::StopRequest() const {
   return reason.empty() ? "asked to stop" : reason;
 }
 
+// One that stays would only stop the next start at once.
 void Premises::ForgetStopRequest() const {
   std::error_code ignored;
   std::filesystem::remove(std::filesystem::path(folder_) / kStopRequestFile, ignored);

@@ -41,12 +41,20 @@ class Premises {
   /// Opens the folder, starts the workers, binds the port. A signal meanwhile is not forgotten.
   [[nodiscard]] Status Open(bool evaluate_here);
 
-  /// Called on a signal; at once if one has come.
-  void OnStop(std::function<void(const Status& why)> stop);
+  /// Runs the node until it has finished, which a signal asks it for; forgets the stop request. Not
+  /// ok: the node could not start.
+  template <typename N>
+  [[nodiscard]] Status Run(N& node) {
+    WEFT_TRY(node.Start());
+    OnStop([&node](const Status& why) { node.Stop(why); });
+    loop_.RunUntil([&node] { return node.Finished(); });
+    OnStop({});
+    if (StopRequest()) ForgetStopRequest();
+    return OkStatus();
+  }
 
   EventLoop& loop() { return loop_; }
   Executor& executor() { return *executor_; }
-  log::Logger& log() { return *logger_; }
   [[nodiscard]] Env env() { return {loop_, *server_, *executor_, *store_, entropy_, *logger_}; }
   [[nodiscard]] const Settings& settings() const { return settings_; }
   [[nodiscard]] const std::string& folder() const { return folder_; }
@@ -55,11 +63,12 @@ class Premises {
 
   /// The reason in the run folder's stop-request file, if there is one.
   [[nodiscard]] std::optional<std::string> StopRequest() const;
-  /// One that stays would only stop the next start at once.
-  void ForgetStopRequest() const;
 
  private:
   class Heart;
+  /// Called on a signal; at once if one has come.
+  void OnStop(std::function<void(const Status& why)> stop);
+  void ForgetStopRequest() const;
   [[nodiscard]] Status OpenStore();
   [[nodiscard]] Status Listen();
   [[nodiscard]] Status RegisterWork(bool evaluate_here);

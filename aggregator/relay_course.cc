@@ -50,40 +50,15 @@ RelayCourse::RelayCourse(Office& office, Hooks hooks)
 
 Status RelayCourse::Start(RunPosition position) {
   const Settings& settings = office_.options.settings;
-  WEFT_TRY(MatchLayers());
   if (!office_.strategy().traits().mixed_methods) {
     return InvalidArgument(
         Str("[relay] strategy ", settings.strategy.name,
             " merges adapters of one method only, and a relay's is a sum of many; use exact-svd, "
             "flora or another rule on lowered factors"));
   }
-  at_ = std::move(position);
-  office_.global = settings.adapter;
-  office_.global.rank = 0;
-  if (at_.started) {
-    WEFT_TRY(CheckSameRun(*at_.started));
-    office_.global = at_.started->adapter;
-  } else {
-    WEFT_TRY(CheckNothingWasLost());
-  }
-  for (const ClientSettings& client : settings.clients) {
-    office_.members.Expect(ClientId{client.name});
-  }
-  for (const ClientId& client : at_.members) office_.members.Expect(client);
-  rounds_.SetNorms(at_.norms);
-  evaluations_.SetBest(at_.best);
-  attempts_ = at_.attempts;
-  misses_ = at_.misses;
-  if (at_.published) {
-    published_ = true;
-    office_.version = at_.published->version;
-    office_.state_blob = at_.published->state.name;
-  }
+  WEFT_TRY(TakeUp(std::move(position)));
   if (at_.finished && at_.finished->state == kRunCompleted) {
-    office_.env.log.Info("the run has already been completed", {{"rounds", office_.version}});
-    ending_ = RunEnded{.state = kRunCompleted, .reason = at_.finished->reason};
-    ended_ = true;
-    office_.SetOver();
+    StayCompleted();
     return OkStatus();
   }
   if (at_.started) RecordResumed();
@@ -261,13 +236,7 @@ void RelayCourse::RemoveOld(RoundId version) {
     if (earlier != version) old.push_back(blob);
   }
   at_.states = {{version, office_.state_blob}};
-  if (old.empty()) return;
-  office_.Record({BlobsRemoved{.blobs = old, .reason = "older than the last version"}},
-                 [this, old] {
-                   for (const std::string& blob : old) {
-                     office_.env.store.RemoveBlob(blob, [](const Status&) {});
-                   }
-                 });
+  RemoveStates(old, "older than the last version");
 }
 
 // ---- the members' round ----
@@ -309,12 +278,7 @@ void RelayCourse::OpenRound() {
   at_.open.reset();
   ++attempts_;
   FillCohort(cohort, attempts_, at_.accepted.empty() ? rounds_.accepted() : at_.accepted, plan);
-  const auto needed = static_cast<size_t>(std::max<int64_t>(cohort.min_train_nodes, 1));
-  if (plan.cohort.size() < needed) {
-    return Answer(FailedPrecondition(
-        Str("[cohort] round ", plan.round, ": ", plan.cohort.size(),
-            " members hold training rows, cohort.min-train-nodes wants ", needed)));
-  }
+  if (const Status status = CheckCohort(plan); !status.ok()) return Answer(status);
   RunRound(std::move(plan), /*recorded=*/false);
 }
 

@@ -70,30 +70,16 @@ Status RunCourse::CheckLaplace() const {
 
 Status RunCourse::Start(RunPosition position) {
   const Settings& settings = office_.options.settings;
-  WEFT_TRY(MatchLayers());
-  at_ = std::move(position);
-  office_.global = settings.adapter;
-  office_.global.rank = 0;
-  if (at_.started) {
-    WEFT_TRY(CheckSameRun(*at_.started));
-    office_.global = at_.started->adapter;
-  } else {
-    WEFT_TRY(CheckNothingWasLost());
+  WEFT_TRY(TakeUp(std::move(position)));
+  if (!at_.started) {
     const int64_t rank = office_.strategy().traits().mixed_ranks ? GlobalRankFromSettings(settings)
                                                                  : settings.adapter.rank;
     if (rank > 0) SetGlobalRank(rank);
   }
-  for (const ClientSettings& client : settings.clients) {
-    office_.members.Expect(ClientId{client.name});
-  }
-  for (const ClientId& client : at_.members) office_.members.Expect(client);
   Recover();
   WEFT_TRY(CheckLaplace());
   if (at_.finished && at_.finished->state == kRunCompleted && Trained() && !Unmeasured()) {
-    office_.env.log.Info("the run has already been completed", {{"rounds", office_.version}});
-    ending_ = RunEnded{.state = kRunCompleted, .reason = at_.finished->reason};
-    ended_ = true;
-    office_.SetOver();
+    StayCompleted();
     return OkStatus();
   }
   if (at_.started) RecordResumed();
@@ -105,27 +91,18 @@ Status RunCourse::Start(RunPosition position) {
   return OkStatus();
 }
 
-// Where the ledger says that the run stands.
+// What only a run of its own has in its ledger.
 void RunCourse::Recover() {
   measured_ = at_.posterior.has_value();
-  evaluations_.SetBest(at_.best);
   states_ = at_.states;
   merged_ = at_.merged;
   std::vector<std::string> merged;
-  rounds_.SetNorms(at_.norms);
   if (at_.merged_from && !at_.published->updates_kept) {
     for (const UpdateAccepted& update : at_.merged_from->updates) merged.push_back(update.blob);
   }
   rounds_.SetMerged(std::move(merged));
   if (office_.options.settings.cohort.max_staleness > 0) rounds_.SetCarried(at_.working);
-  attempts_ = at_.attempts;
-  misses_ = at_.misses;
   evaluated_ = attempts_ > 0;  // a round is opened only after that
-  if (at_.published) {
-    published_ = true;
-    office_.version = at_.published->version;
-    office_.state_blob = at_.published->state.name;
-  }
 }
 
 // ---- the order of steps ----
@@ -232,16 +209,10 @@ void RunCourse::RemoveOldStates() {
     });
     if (version.number + 1 < office_.version.number && !best && !awaited) old.push_back(blob);
   }
-  if (old.empty()) return;
   std::erase_if(states_, [&](const auto& entry) {
     return std::find(old.begin(), old.end(), entry.second) != old.end();
   });
-  office_.Record({BlobsRemoved{.blobs = old, .reason = "older than the last two versions"}},
-                 [this, old] {
-                   for (const std::string& blob : old) {
-                     office_.env.store.RemoveBlob(blob, [](const Status&) {});
-                   }
-                 });
+  RemoveStates(old, "older than the last two versions");
 }
 
 // ---- rounds ----
@@ -266,18 +237,12 @@ RoundPlan RunCourse::PlanNextRound(uint32_t attempt,
 }
 
 void RunCourse::OpenRound() {
-  const auto needed =
-      static_cast<size_t>(std::max<int64_t>(office_.options.settings.cohort.min_train_nodes, 1));
   gathered_ = false;
   const std::map<ClientId, UpdateAccepted> accepted =
       at_.accepted.empty() ? rounds_.accepted() : std::exchange(at_.accepted, {});
   RoundStart start{.attempt = ++attempts_, .accepted = accepted};
   start.plan = PlanNextRound(start.attempt, start.accepted);
-  if (start.plan.cohort.size() < needed) {
-    return office_.GiveUp(FailedPrecondition(
-        Str("[cohort] round ", start.plan.round, ": ", start.plan.cohort.size(),
-            " members hold training rows, cohort.min-train-nodes wants ", needed)));
-  }
+  if (const Status status = CheckCohort(start.plan); !status.ok()) return office_.GiveUp(status);
   RunTraining(std::move(start));
 }
 

@@ -78,12 +78,8 @@ Status RunRelayDaemon(const RelayDaemon& daemon, bool* refused) {
   LinkAbove above(premises);
   RelayNode node(
       premises.env(), [&above] { return above.Connect(); }, std::move(options));
-  WEFT_TRY(node.Start());
-  premises.OnStop([&node](const Status& why) { node.Stop(why); });
-  premises.loop().RunUntil([&] { return node.Finished(); });
-  premises.OnStop({});
+  WEFT_TRY(premises.Run(node));
   *refused = node.Refused();
-  if (premises.StopRequest()) premises.ForgetStopRequest();
   return node.Outcome();
 }
 

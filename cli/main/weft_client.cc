@@ -11,6 +11,7 @@
 #include "cli/command.h"
 #include "cli/exit_code.h"
 #include "cli/failpoint_flags.h"
+#include "cli/setting_flags.h"
 #include "client/daemon.h"
 #include "common/base/str.h"
 #include "common/config/load.h"
@@ -21,14 +22,7 @@ struct Flags {
   std::string file;
   std::vector<std::string> overrides;
   std::string name;
-  // Flags that stand for one setting each, and what was given for them.
-  struct Setting {
-    const char* flag;
-    const char* path;
-    const char* help;
-    std::optional<std::string> value = {};
-  };
-  std::vector<Setting> settings = {
+  std::vector<weft::cli::SettingFlag> settings = {
       {"--server", "server.address", "tcp://host:port of the aggregator"},
       {"--server-key", "server.public-key", "the aggregator's public key, or its file"},
       {"--key", "client.secret-key", "the site's .secret file"},
@@ -49,13 +43,9 @@ weft::Result<weft::ClientDaemon> Assemble(const Flags& flags) {
   weft::ClientDaemon daemon;
   WEFT_TRY_ASSIGN(daemon.settings, weft::LoadSettings(source));
   WEFT_TRY_ASSIGN(daemon.client, weft::ChooseClient(daemon.settings, flags.name));
-  const auto set = [&](const char* flag, const char* path, const std::string& value) {
-    return weft::SetFromFlag(daemon.settings, daemon.client, flag, path, value);
-  };
-  WEFT_TRY(set("--name", "client.name", daemon.client.name));
-  for (const Flags::Setting& setting : flags.settings) {
-    if (setting.value) WEFT_TRY(set(setting.flag, setting.path, *setting.value));
-  }
+  WEFT_TRY(weft::SetFromFlag(daemon.settings, daemon.client, "--name", "client.name",
+                             daemon.client.name));
+  WEFT_TRY(weft::cli::SetGiven(flags.settings, daemon.settings, daemon.client));
   if (!flags.link_mbps) return daemon;
   if (!(*flags.link_mbps > 0) || !std::isfinite(*flags.link_mbps)) {
     return weft::InvalidArgument(
@@ -78,9 +68,7 @@ void AddFlags(CLI::App& app, Flags& flags) {
   app.add_option("--set", flags.overrides, "section.key=value, over the file; may be repeated")
       ->allow_extra_args(false);
   app.add_option("--name", flags.name, "the site's name on the allow-list");
-  for (Flags::Setting& setting : flags.settings) {
-    app.add_option(setting.flag, setting.value, setting.help);
-  }
+  weft::cli::AddSettingFlags(app, flags.settings);
   app.add_option("--link-mbps", flags.link_mbps, "speed of the link, for --rank auto");
   app.add_flag("--check", flags.check,
                "try data, memory, key and link without joining, and say what would leave the site");

@@ -1,6 +1,5 @@
 // weft-relay relay.toml [--set section.key=value]...
 
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,6 +9,7 @@
 #include "cli/command.h"
 #include "cli/exit_code.h"
 #include "cli/failpoint_flags.h"
+#include "cli/setting_flags.h"
 #include "common/config/load.h"
 #include "relay/daemon.h"
 
@@ -17,14 +17,7 @@ namespace {
 
 struct Flags {
   weft::SettingsSource source;
-  // Flags that stand for one setting each, and what was given for them.
-  struct Setting {
-    const char* flag;
-    const char* path;
-    const char* help;
-    std::optional<std::string> value = {};
-  };
-  std::vector<Setting> settings = {
+  std::vector<weft::cli::SettingFlag> settings = {
       {"--name", "relay.name", "the relay's name on the allow-list above"},
       {"--server", "relay.address", "tcp://host:port of the aggregator above"},
       {"--server-key", "relay.public-key", "that aggregator's public key, or its file"},
@@ -36,11 +29,7 @@ weft::Status Run(const Flags& flags, bool* refused) {
   weft::RelayDaemon daemon;
   WEFT_TRY_ASSIGN(daemon.settings, weft::LoadSettings(flags.source));
   weft::ClientSettings unused;
-  for (const Flags::Setting& setting : flags.settings) {
-    if (!setting.value) continue;
-    WEFT_TRY(
-        weft::SetFromFlag(daemon.settings, unused, setting.flag, setting.path, *setting.value));
-  }
+  WEFT_TRY(weft::cli::SetGiven(flags.settings, daemon.settings, unused));
   WEFT_TRY(weft::cli::CheckRun(daemon.settings));
   return weft::RunRelayDaemon(daemon, refused);
 }
@@ -61,9 +50,7 @@ int main(int argc, char** argv) {
   app.add_option("--set", flags.source.overrides,
                  "section.key=value, over the file; may be repeated")
       ->allow_extra_args(false);
-  for (Flags::Setting& setting : flags.settings) {
-    app.add_option(setting.flag, setting.value, setting.help);
-  }
+  weft::cli::AddSettingFlags(app, flags.settings);
   weft::cli::AddFailpointFlags(app, "relay");
   app.set_version_flag("--version", "weft-relay 0.1.0");
   try {
